@@ -34,7 +34,7 @@ struct Params {
     whole_picture: u32, // quads from one picture of the whole map to the next
 }
 
-const TAPS: u32 = select(1u, KERNEL * KERNEL, KERNEL < 4u);
+const TAPS_KEPT: u32 = select(1u, KERNEL * KERNEL, KERNEL < 4u);
 // An item is PIXELS pixels of the region at four channels. An invocation expands them together, so that they
 // share each weight.
 const PIXELS: u32 = 4u;
@@ -288,8 +288,8 @@ fn depthwise(picture: u32, first_y: u32, first_x: u32, first_quad: u32, item: u3
         sum[r] = bias[EXPAND * params.expanded + quad];
     }
     // All weights of a small window are loaded together.
-    var taps: array<vec4<f32>, TAPS>;
-    for (var t = 0u; t < TAPS; t++) {
+    var taps: array<vec4<f32>, TAPS_KEPT>;
+    for (var t = 0u; t < TAPS_KEPT; t++) {
         taps[t] = vec4<f32>(weight[t * params.expanded + quad]);
     }
     for (var ky = 0u; ky < KERNEL; ky++) {
@@ -308,8 +308,8 @@ fn depthwise(picture: u32, first_y: u32, first_x: u32, first_quad: u32, item: u3
             }
         }
         for (var kx = 0u; kx < KERNEL; kx++) {
-            var w = taps[min(ky * KERNEL + kx, TAPS - 1u)];
-            if (TAPS < KERNEL * KERNEL) {
+            var w = taps[min(ky * KERNEL + kx, TAPS_KEPT - 1u)];
+            if (TAPS_KEPT < KERNEL * KERNEL) {
                 w = vec4<f32>(weight[(ky * KERNEL + kx) * params.expanded + quad]);
             }
             for (var r = 0u; r < RUN; r++) {

@@ -35,7 +35,7 @@ struct Params {
 
 // The distance in columns between the pixels that a run reads with TOGETHER taps, and their number.
 const BETWEEN: u32 = select(1u, STRIDE, TOGETHER == 1u);
-const TAPS: u32 = (COLUMNS - 1u) * (STRIDE / BETWEEN) + TOGETHER;
+const SPAN: u32 = (COLUMNS - 1u) * (STRIDE / BETWEEN) + TOGETHER;
 
 const TILES: u32 = WORKGROUP_O * WORKGROUP_P;
 const SUMS: u32 = COLUMNS * QUADS;
@@ -75,20 +75,20 @@ fn main(
         }
         let line = (picture * params.height + iy) * params.width;
         for (var kx = 0u; kx < KERNEL; kx += TOGETHER) {
-            var pixel: array<u32, TAPS>;
-            var inside: array<bool, TAPS>;
-            for (var t = 0u; t < TAPS; t++) {
-                let ix = first * STRIDE + kx * DILATION + t * BETWEEN - params.left;
-                inside[t] = ix < params.width;
-                pixel[t] = (line + min(ix, params.width - 1u)) * params.inputs;
+            var pixel: array<u32, SPAN>;
+            var inside: array<bool, SPAN>;
+            for (var s = 0u; s < SPAN; s++) {
+                let ix = first * STRIDE + kx * DILATION + s * BETWEEN - params.left;
+                inside[s] = ix < params.width;
+                pixel[s] = (line + min(ix, params.width - 1u)) * params.inputs;
             }
             for (var i = part; i < params.inputs; i += SPLIT) {
-                var input: array<vec4<f32>, TAPS>;
-                for (var t = 0u; t < TAPS; t++) {
-                    input[t] = vec4<f32>(x[pixel[t] + i]);
+                var input: array<vec4<f32>, SPAN>;
+                for (var s = 0u; s < SPAN; s++) {
+                    input[s] = vec4<f32>(x[pixel[s] + i]);
                     // With whole rows of the window only the ends can lie outside the map.
-                    if (TOGETHER < KERNEL || t < BEFORE || t >= BEHIND) {
-                        input[t] = select(vec4(0.0), input[t], inside[t]);
+                    if (TOGETHER < KERNEL || s < BEFORE || s >= BEHIND) {
+                        input[s] = select(vec4(0.0), input[s], inside[s]);
                     }
                 }
                 for (var k = 0u; k < TOGETHER; k++) {

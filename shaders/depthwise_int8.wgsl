@@ -49,9 +49,9 @@ fn main(
     let quad = index % params.outputs;
     let first = index / params.outputs % across * COLUMNS;
     let down = (params.out_height + ROWS - 1u) / ROWS;
-    let run = index / (params.outputs * across);
-    let picture = run / down;
-    let first_row = run % down * ROWS;
+    let band = index / (params.outputs * across);
+    let picture = band / down;
+    let first_row = band % down * ROWS;
 
     var sum: array<array<vec4<f32>, COLUMNS>, ROWS>;
     for (var l = 0u; l < LINES; l++) {

@@ -10,7 +10,7 @@
 struct Params {
     alarm: u32, // the overflow flag's value if this step overflows
     tiles: u32,
-    pixels: u32,   // per picture
+    picture_pixels: u32, // pixels per picture
     channels: u32, // equals CHANNELS, but not known to the compiler: see below
     squeezed: u32, // outputs of the squeezing layer / 4, rounded up
 }
@@ -69,7 +69,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             for (var s = 0u; s < SPREAD; s++) {
                 sum += spread[s * CHANNELS + min(c, CHANNELS - 1u)];
             }
-            mean[c] = select(vec4(0.0), sum / f32(params.pixels), c < CHANNELS);
+            mean[c] = select(vec4(0.0), sum / f32(params.picture_pixels), c < CHANNELS);
         }
     }
     workgroupBarrier();

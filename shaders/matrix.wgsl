@@ -16,8 +16,8 @@
 
 struct Params {
     alarm: u32, // the overflow flag's value if this step overflows
-    pixels: u32,  // in the whole batch
-    picture: u32, // pixels per picture
+    batch_pixels: u32,   // pixels in the whole batch
+    picture_pixels: u32, // pixels per picture
     inputs: u32,  // channels / 4, rounded up
     outputs: u32, // channels / 4, rounded up
     height: u32,
@@ -76,7 +76,7 @@ fn main(
         var windows: array<Window, OWN>;
         for (var n = 0u; n < OWN; n++) {
             let pixel = first_pixel + (first_item + n * WORKGROUP_SIZE) / DEEP_QUADS;
-            windows[n] = window_of(min(pixel, params.pixels - 1u));
+            windows[n] = window_of(min(pixel, params.batch_pixels - 1u));
         }
         var next = fetch(0u, invocation, windows);
         var sum: array<array<SumMatrix, COLUMNS>, ROWS>;
@@ -122,7 +122,7 @@ fn main(
                     let row = item / SIDE_QUADS % SIDE;
                     let pixel = first_pixel + source / 2u * SUBTILE_P + r * SIDE + row;
                     let o = ((index % across * 2u + source % 2u) * COLUMNS + c) * SIDE_QUADS + item % SIDE_QUADS;
-                    if (pixel < params.pixels && o < params.outputs) {
+                    if (pixel < params.batch_pixels && o < params.outputs) {
                         let at = item * 4u;
                         let v = vec4(made[at], made[at + 1u], made[at + 2u], made[at + 3u]);
                         finish(pixel, o, with_residual(pixel, o, v + bias[o]));

@@ -9,8 +9,8 @@
 
 struct Params {
     alarm: u32, // the overflow flag's value if this step overflows
-    pixels: u32,  // in the whole batch
-    picture: u32, // pixels per picture
+    batch_pixels: u32,   // pixels in the whole batch
+    picture_pixels: u32, // pixels per picture
     inputs: u32,  // channels / 4, rounded up
     outputs: u32, // channels / 4, rounded up
     part_pixels: u32,   // pixels per picture, if PLACED
@@ -37,7 +37,7 @@ fn main(
     let tile = group.y * groups.x + group.x;
     let first_output = (tile % across) * WORKGROUP_O * QUADS + invocation % WORKGROUP_O;
     let first_pixel = (tile / across * WORKGROUP_P + invocation / WORKGROUP_O) * PIXELS;
-    if (first_output >= params.outputs || first_pixel >= params.pixels) {
+    if (first_output >= params.outputs || first_pixel >= params.batch_pixels) {
         return;
     }
 
@@ -45,7 +45,7 @@ fn main(
     var row: array<u32, PIXELS>;
     var gates: array<u32, PIXELS>;
     for (var p = 0u; p < PIXELS; p++) {
-        let pixel = min(first_pixel + p, params.pixels - 1u);
+        let pixel = min(first_pixel + p, params.batch_pixels - 1u);
         row[p] = pixel * params.inputs;
         gates[p] = gates_of(first_pixel, pixel);
     }
@@ -66,7 +66,7 @@ fn main(
             var w: array<array<SumBlock, QUADS>, DEPTH>;
             for (var d = 0u; d < DEPTH; d++) {
                 for (var p = 0u; p < PIXELS; p++) {
-                    input[d][p] = load_input(near(row[p] + i), near(gates[p] + i), d);
+                    input[d][p] = load_input(bounded_offset(row[p] + i), bounded_offset(gates[p] + i), d);
                 }
                 for (var q = 0u; q < QUADS; q++) {
                     w[d][q] = weights_block(weight[blocks + output[q]], output[q]);
@@ -99,14 +99,14 @@ fn main(
     var made: array<array<vec4<f32>, QUADS>, PIXELS>;
     for (var p = 0u; p < PIXELS; p++) {
         for (var q = 0u; q < QUADS; q++) {
-            let pixel = min(first_pixel + p, params.pixels - 1u);
+            let pixel = min(first_pixel + p, params.batch_pixels - 1u);
             made[p][q] = with_residual(pixel, output[q], vec4<f32>(sum[p][q]));
         }
     }
     for (var p = 0u; p < PIXELS; p++) {
         for (var q = 0u; q < QUADS; q++) {
             let o = first_output + q * WORKGROUP_O;
-            if (first_pixel + p < params.pixels && o < params.outputs) {
+            if (first_pixel + p < params.batch_pixels && o < params.outputs) {
                 finish(first_pixel + p, o, made[p][q]);
             }
         }

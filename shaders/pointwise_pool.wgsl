@@ -9,7 +9,7 @@
 struct Params {
     alarm: u32, // the overflow flag's value if this step overflows
     pictures: u32,
-    pixels: u32,  // per picture
+    picture_pixels: u32, // pixels per picture
     inputs: u32,  // channels / 4, rounded up
     outputs: u32, // channels / 4, rounded up
 }
@@ -31,17 +31,17 @@ fn main(
     let across = (params.outputs + WORKGROUP_O - 1u) / WORKGROUP_O;
     let tile = group.y * groups.x + group.x;
     let picture = tile / across;
-    let first = picture * params.pixels;
+    let first = picture * params.picture_pixels;
     let output = tile % across * WORKGROUP_O + invocation % WORKGROUP_O;
     let column = min(output, params.outputs - 1u);
 
     var total = vec4(0.0);
-    for (var pixel = invocation / WORKGROUP_O * PIXELS; pixel < params.pixels; pixel += WORKGROUP_P * PIXELS) {
+    for (var pixel = invocation / WORKGROUP_O * PIXELS; pixel < params.picture_pixels; pixel += WORKGROUP_P * PIXELS) {
         // Pixels past the last repeat it and are not added.
         var row: array<u32, PIXELS>;
         var sum: array<vec4<f32>, PIXELS>;
         for (var p = 0u; p < PIXELS; p++) {
-            row[p] = (first + min(pixel + p, params.pixels - 1u)) * params.inputs;
+            row[p] = (first + min(pixel + p, params.picture_pixels - 1u)) * params.inputs;
             sum[p] = bias[column];
         }
         var i = 0u;
@@ -52,7 +52,7 @@ fn main(
                 var w: array<mat4x4<f32>, DEPTH>;
                 for (var d = 0u; d < DEPTH; d++) {
                     for (var p = 0u; p < PIXELS; p++) {
-                        input[d][p] = vec4<f32>(x[near(row[p] + i) + d]);
+                        input[d][p] = vec4<f32>(x[bounded_offset(row[p] + i) + d]);
                     }
                     w[d] = weights_block(weight[block], column);
                     block += params.outputs;
@@ -72,7 +72,7 @@ fn main(
             }
         }
         for (var p = 0u; p < PIXELS; p++) {
-            total += select(vec4(0.0), activate(ACTIVATION, sum[p]), pixel + p < params.pixels);
+            total += select(vec4(0.0), activate(ACTIVATION, sum[p]), pixel + p < params.picture_pixels);
         }
     }
     partial[invocation] = total;
@@ -82,7 +82,7 @@ fn main(
         for (var p = 1u; p < WORKGROUP_P; p++) {
             total += partial[p * WORKGROUP_O + invocation];
         }
-        y[picture * params.outputs + output] = Quad(total / f32(params.pixels));
+        y[picture * params.outputs + output] = Quad(total / f32(params.picture_pixels));
     }
     raise();
 }

@@ -9,8 +9,8 @@
 
 struct Params {
     alarm: u32, // the overflow flag's value if this step overflows
-    pixels: u32,  // in the whole batch
-    picture: u32, // pixels per picture
+    batch_pixels: u32,   // pixels in the whole batch
+    picture_pixels: u32, // pixels per picture
     inputs: u32,  // channels / 4, rounded up
     outputs: u32, // channels / 4, rounded up
     part_pixels: u32,   // pixels per picture, if PLACED
@@ -46,7 +46,7 @@ fn main(
     var gates: array<u32, PIXELS>;
     var sum: array<vec4<f32>, PIXELS>;
     for (var p = 0u; p < PIXELS; p++) {
-        let pixel = min(first_pixel + p, params.pixels - 1u);
+        let pixel = min(first_pixel + p, params.batch_pixels - 1u);
         row[p] = pixel * params.inputs;
         gates[p] = gates_of(first_pixel, pixel);
     }
@@ -59,7 +59,7 @@ fn main(
             var w: array<mat4x4<f32>, DEPTH>;
             for (var d = 0u; d < DEPTH; d++) {
                 for (var p = 0u; p < PIXELS; p++) {
-                    input[d][p] = load_input(near(row[p] + i), near(gates[p] + i), d * WORKGROUP_I);
+                    input[d][p] = load_input(bounded_offset(row[p] + i), bounded_offset(gates[p] + i), d * WORKGROUP_I);
                 }
                 w[d] = weights_block(weight[block], output);
                 block += next;
@@ -87,7 +87,7 @@ fn main(
     for (var done = invocation; done < PIXELS * WORKGROUP_O; done += WORKGROUP_I * WORKGROUP_O) {
         let p = first_pixel + done / WORKGROUP_O;
         let o = first_output + done % WORKGROUP_O;
-        if (p < params.pixels && o < params.outputs) {
+        if (p < params.batch_pixels && o < params.outputs) {
             var v = with_residual(p, o, bias[o]);
             for (var i = 0u; i < WORKGROUP_I; i++) {
                 v += partial[i * PIXELS * WORKGROUP_O + done];

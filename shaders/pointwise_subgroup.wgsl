@@ -10,8 +10,8 @@
 
 struct Params {
     alarm: u32, // the overflow flag's value if this step overflows
-    pixels: u32,  // in the whole batch
-    picture: u32, // pixels per picture
+    batch_pixels: u32,   // pixels in the whole batch
+    picture_pixels: u32, // pixels per picture
     inputs: u32,  // channels / 4, rounded up
     outputs: u32, // channels / 4, rounded up
     part_pixels: u32,   // pixels per picture, if PLACED
@@ -45,7 +45,7 @@ fn main(
     var row: array<u32, PIXELS>;
     var gates: array<u32, PIXELS>;
     for (var p = 0u; p < PIXELS; p++) {
-        let pixel = min(first_pixel + p, params.pixels - 1u);
+        let pixel = min(first_pixel + p, params.batch_pixels - 1u);
         row[p] = pixel * params.inputs;
         gates[p] = gates_of(first_pixel, pixel);
     }
@@ -96,13 +96,13 @@ fn main(
     for (var p = 0u; p < PIXELS; p++) {
         for (var q = 0u; q < QUADS; q++) {
             let o = min(first_output + q, params.outputs - 1u);
-            sum[p][q] = with_residual(min(first_pixel + p, params.pixels - 1u), o, sum[p][q]);
+            sum[p][q] = with_residual(min(first_pixel + p, params.batch_pixels - 1u), o, sum[p][q]);
         }
     }
     for (var p = 0u; p < PIXELS; p++) {
         for (var q = 0u; q < QUADS; q++) {
             let o = first_output + q;
-            if (first_pixel + p < params.pixels && o < params.outputs) {
+            if (first_pixel + p < params.batch_pixels && o < params.outputs) {
                 finish(first_pixel + p, o, sum[p][q]);
             }
         }

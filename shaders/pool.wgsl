@@ -5,7 +5,7 @@
 
 struct Params {
     pictures: u32,
-    pixels: u32, // per picture
+    picture_pixels: u32, // pixels per picture
     quads: u32,  // channels / 4, rounded up
 }
 
@@ -27,14 +27,14 @@ fn main(
     let quad = tile % across * WORKGROUP_Q + invocation % WORKGROUP_Q;
 
     var sum = vec4(0.0);
-    for (var p = invocation / WORKGROUP_Q; p < params.pixels; p += DEPTH * WORKGROUP_P) {
+    for (var p = invocation / WORKGROUP_Q; p < params.picture_pixels; p += DEPTH * WORKGROUP_P) {
         var v: array<vec4<f32>, DEPTH>;
         for (var d = 0u; d < DEPTH; d++) {
-            let pixel = picture * params.pixels + min(p + d * WORKGROUP_P, params.pixels - 1u);
+            let pixel = picture * params.picture_pixels + min(p + d * WORKGROUP_P, params.picture_pixels - 1u);
             v[d] = vec4<f32>(x[pixel * params.quads + min(quad, params.quads - 1u)]);
         }
         for (var d = 0u; d < DEPTH; d++) {
-            sum += select(vec4(0.0), v[d], p + d * WORKGROUP_P < params.pixels);
+            sum += select(vec4(0.0), v[d], p + d * WORKGROUP_P < params.picture_pixels);
         }
     }
     partial[invocation] = sum;
@@ -44,6 +44,6 @@ fn main(
         for (var p = 1u; p < WORKGROUP_P; p++) {
             sum += partial[p * WORKGROUP_Q + invocation];
         }
-        y[picture * params.quads + quad] = Quad(sum / f32(params.pixels));
+        y[picture * params.quads + quad] = Quad(sum / f32(params.picture_pixels));
     }
 }

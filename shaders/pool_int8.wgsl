@@ -6,7 +6,7 @@
 
 struct Params {
     pictures: u32,
-    pixels: u32, // per picture
+    picture_pixels: u32, // pixels per picture
     quads: u32,  // channels / 4, rounded up
     zeros: u32,  // pixels times the zero point of x
     multiplier: u32, // from sums to y: multiplier / 2^shift
@@ -32,14 +32,14 @@ fn main(
     let quad = tile % across * WORKGROUP_Q + invocation % WORKGROUP_Q;
 
     var sum = vec4(0i);
-    for (var p = invocation / WORKGROUP_Q; p < params.pixels; p += DEPTH * WORKGROUP_P) {
+    for (var p = invocation / WORKGROUP_Q; p < params.picture_pixels; p += DEPTH * WORKGROUP_P) {
         var v: array<u32, DEPTH>;
         for (var d = 0u; d < DEPTH; d++) {
-            let pixel = picture * params.pixels + min(p + d * WORKGROUP_P, params.pixels - 1u);
+            let pixel = picture * params.picture_pixels + min(p + d * WORKGROUP_P, params.picture_pixels - 1u);
             v[d] = x[pixel * params.quads + min(quad, params.quads - 1u)];
         }
         for (var d = 0u; d < DEPTH; d++) {
-            sum += unpack4xI8(select(0u, v[d], p + d * WORKGROUP_P < params.pixels));
+            sum += unpack4xI8(select(0u, v[d], p + d * WORKGROUP_P < params.picture_pixels));
         }
     }
     partial[invocation] = sum;

@@ -42,7 +42,7 @@ struct Params {
 
 // The distance in columns between the pixels that a run reads with TOGETHER taps, and their number.
 const BETWEEN: u32 = select(1u, STRIDE, TOGETHER == 1u);
-const TAPS: u32 = (COLUMNS - 1u) * (STRIDE / BETWEEN) + TOGETHER;
+const SPAN: u32 = (COLUMNS - 1u) * (STRIDE / BETWEEN) + TOGETHER;
 
 const TILES: u32 = WORKGROUP_O * WORKGROUP_P;
 const SUMS: u32 = COLUMNS * QUADS;
@@ -77,22 +77,22 @@ fn main(
         let iy = row % params.out_height * STRIDE + ky * DILATION - params.top;
         let line = (picture * params.height + min(iy, params.height - 1u)) * params.width;
         for (var kx = 0u; kx < KERNEL; kx += TOGETHER) {
-            var pixel: array<u32, TAPS>;
-            var inside: array<bool, TAPS>;
-            for (var t = 0u; t < TAPS; t++) {
-                let ix = first * STRIDE + kx * DILATION + t * BETWEEN - params.left;
-                inside[t] = ix < params.width && iy < params.height;
-                pixel[t] = (line + min(ix, params.width - 1u)) * params.inputs;
+            var pixel: array<u32, SPAN>;
+            var inside: array<bool, SPAN>;
+            for (var s = 0u; s < SPAN; s++) {
+                let ix = first * STRIDE + kx * DILATION + s * BETWEEN - params.left;
+                inside[s] = ix < params.width && iy < params.height;
+                pixel[s] = (line + min(ix, params.width - 1u)) * params.inputs;
             }
             for (var iteration = part; iteration < params.iterations; iteration += SPLIT) {
                 // In the last iteration words past the inputs belong to another pixel; their weights are
                 // zero.
-                var input: array<array<u32, TAPS>, DEPTH>;
+                var input: array<array<u32, SPAN>, DEPTH>;
                 var w: array<array<array<vec4<u32>, QUADS>, TOGETHER>, DEPTH>;
                 for (var d = 0u; d < DEPTH; d++) {
-                    for (var t = 0u; t < TAPS; t++) {
-                        // Bounded as in `near.wgsl`, in words of 4 bytes instead of quads of 16.
-                        input[d][t] = x[min(pixel[t] + iteration * DEPTH, 0x1fffffffu) + d];
+                    for (var s = 0u; s < SPAN; s++) {
+                        // Bounded as in `bounded_offset.wgsl`, in words of 4 bytes instead of quads of 16.
+                        input[d][s] = x[min(pixel[s] + iteration * DEPTH, 0x1fffffffu) + d];
                     }
                     for (var k = 0u; k < TOGETHER; k++) {
                         let tap = ky * KERNEL + kx + k;
@@ -103,13 +103,13 @@ fn main(
                     }
                 }
                 for (var d = 0u; d < DEPTH; d++) {
-                    var value: array<vec4<f32>, TAPS>;
-                    for (var t = 0u; t < TAPS; t++) {
+                    var value: array<vec4<f32>, SPAN>;
+                    for (var s = 0u; s < SPAN; s++) {
                         if (KERNEL > 1u) {
-                            input[d][t] = select(params.around, input[d][t], inside[t]);
+                            input[d][s] = select(params.around, input[d][s], inside[s]);
                         }
                         if (DOT == 0u) {
-                            value[t] = vec4<f32>(unpack4xI8(input[d][t]));
+                            value[s] = vec4<f32>(unpack4xI8(input[d][s]));
                         }
                     }
                     for (var k = 0u; k < TOGETHER; k++) {

@@ -2,7 +2,7 @@
 // pixel.
 
 struct Params {
-    pixels: u32,  // per picture
+    picture_pixels: u32, // pixels per picture
     quads: u32,   // channels / 4, rounded up
     invocations: u32, // pictures * pixels * quads
 }
@@ -20,7 +20,7 @@ fn main(
 ) {
     let index = (group.y * groups.x + group.x) * WORKGROUP_SIZE + invocation;
     if (index < params.invocations) {
-        let picture = index / (params.pixels * params.quads);
+        let picture = index / (params.picture_pixels * params.quads);
         y[index] = x[index] * gate[picture * params.quads + index % params.quads];
     }
 }

@@ -2,7 +2,7 @@
 // four channels of a pixel.
 
 struct Params {
-    pixels: u32,  // per picture
+    picture_pixels: u32, // pixels per picture
     quads: u32,   // channels / 4, rounded up
     invocations: u32, // pictures * pixels * quads
     x_zero: u32,  // zero point of x
@@ -25,7 +25,7 @@ fn main(
 ) {
     let index = (group.y * groups.x + group.x) * WORKGROUP_SIZE + invocation;
     if (index < params.invocations) {
-        let picture = index / (params.pixels * params.quads);
+        let picture = index / (params.picture_pixels * params.quads);
         let steps = unpack4xI8(x[index]) - bitcast<i32>(params.x_zero);
         let gates = unpack4xI8(gate[picture * params.quads + index % params.quads]) - bitcast<i32>(params.gate_zero);
         let scaled = rescaled(steps * gates, vec4(bitcast<i32>(params.multiplier)), vec4(params.shift));

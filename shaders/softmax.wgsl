@@ -3,7 +3,7 @@
 // invocations write adjacent values.
 
 struct Params {
-    pixels: u32,  // per picture
+    picture_pixels: u32, // pixels per picture
     quads: u32,   // channels / 4, rounded up
     classes: u32,
     each: u32,    // anchors per pixel
@@ -28,14 +28,14 @@ fn main(
     let anchor = index % params.padded;
     let picture = index / params.padded;
     let first = picture * params.classes * params.padded + anchor;
-    if (anchor >= params.pixels * params.each) {
+    if (anchor >= params.picture_pixels * params.each) {
         for (var c = 0u; c < params.classes; c++) {
             y[first + c * params.padded] = 0.0;
         }
         return;
     }
 
-    let start = (picture * params.pixels + anchor / params.each) * params.quads * 4u
+    let start = (picture * params.picture_pixels + anchor / params.each) * params.quads * 4u
         + anchor % params.each * params.classes;
     var most = -0x1.fffffep+127f;
     for (var i = start; i < start + params.classes; i++) {

@@ -13,8 +13,8 @@
 
 struct Params {
     alarm: u32, // the overflow flag's value if this step overflows
-    pixels: u32,  // in the whole batch
-    picture: u32, // pixels per picture
+    batch_pixels: u32,   // pixels in the whole batch
+    picture_pixels: u32, // pixels per picture
     inputs: u32,  // channels / 4, rounded up
     outputs: u32, // channels / 4, rounded up
     height: u32,
@@ -72,7 +72,7 @@ fn main(
     // Pixels and outputs past the edge repeat the last one and are not stored.
     var windows: array<Window, OWN_X>;
     for (var n = 0u; n < OWN_X; n++) {
-        windows[n] = window_of(min(first_pixel + (own + n * PART_SIZE) / DEEP, params.pixels - 1u));
+        windows[n] = window_of(min(first_pixel + (own + n * PART_SIZE) / DEEP, params.batch_pixels - 1u));
     }
     let iterations = (TAPS * params.inputs + SPLIT * DEEP - 1u) / (SPLIT * DEEP);
     var next = fetch(own, part * DEEP, first_output, windows);
@@ -144,7 +144,7 @@ fn main(
         return;
     }
     for (var p = 0u; p < PIXELS; p++) {
-        let pixel = min(first_pixel + own / WORKGROUP_O + p * WORKGROUP_P, params.pixels - 1u);
+        let pixel = min(first_pixel + own / WORKGROUP_O + p * WORKGROUP_P, params.batch_pixels - 1u);
         for (var q = 0u; q < QUADS; q++) {
             let o = min(first_output + own % WORKGROUP_O + q * WORKGROUP_O, params.outputs - 1u);
             sum[p][q] = with_residual(pixel, o, sum[p][q]);
@@ -154,7 +154,7 @@ fn main(
         let pixel = first_pixel + own / WORKGROUP_O + p * WORKGROUP_P;
         for (var q = 0u; q < QUADS; q++) {
             let o = first_output + own % WORKGROUP_O + q * WORKGROUP_O;
-            if (pixel < params.pixels && o < params.outputs) {
+            if (pixel < params.batch_pixels && o < params.outputs) {
                 finish(pixel, o, sum[p][q]);
             }
         }

@@ -12,12 +12,12 @@ struct Window {
 }
 
 fn window_of(pixel: u32) -> Window {
-    let picture = pixel / params.picture;
+    let picture = pixel / params.picture_pixels;
     if (TAPS * STRIDE == 1u) {
         return Window(pixel * params.inputs, picture * params.inputs, 0u, 0u);
     }
-    let y = pixel % params.picture / params.out_width * STRIDE - params.top;
-    let column = pixel % params.picture % params.out_width * STRIDE - params.left;
+    let y = pixel % params.picture_pixels / params.out_width * STRIDE - params.top;
+    let column = pixel % params.picture_pixels % params.out_width * STRIDE - params.left;
     let row = ((picture * params.height + y) * params.width + column) * params.inputs;
     return Window(row, picture * params.inputs, y, column);
 }

@@ -89,7 +89,7 @@ fn blocks() -> impl Strategy<Value = Case> {
             seed,
         };
         let quads = |channels: usize| channels.div_ceil(4);
-        (tile.memory(case.convs(true), quads(inputs), quads(outputs)) <= MEMORY).then_some(case)
+        (tile.memory_quads(case.convs(true), quads(inputs), quads(outputs)) <= MEMORY).then_some(case)
     })
 }
 

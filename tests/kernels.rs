@@ -14,8 +14,8 @@ use goldcrest::{
     gpu::Gpu,
     graph::{Activation, Anchors, Conv, Graph, MaxPool, NO_CLASS, Op, Padding, Select},
     kernels::{
-        self, Launch, Subgroup, Tile, Units, argmax, boxes, broadcast, copy, dense, depthwise, exchange,
-        matrix, max_pool, multiply_add,
+        self, Launch, MatrixUnits, Subgroup, Tile, argmax, boxes, broadcast, copy, dense, depthwise,
+        exchange, matrix, max_pool, multiply_add,
         pointwise::{self, Extras},
         pointwise_pool, pointwise_split, pointwise_subgroup, pool, resize, scale, select, softmax, staged,
     },
@@ -114,7 +114,7 @@ fn matrix_matches_its_reference() {
             // As many subgroups as subtiles, half as many, one, and more.
             let Subgroup { least, most } = units.subgroup;
             for (least, most) in [(least, most), (most / 2, most), (most / 4, most), (least, 8 * most)] {
-                let units = Units { subgroup: Subgroup { least, most }, ..units };
+                let units = MatrixUnits { subgroup: Subgroup { least, most }, ..units };
                 compare(
                     gpu,
                     element,
@@ -542,7 +542,7 @@ fn workgroups_past_the_last_picture_write_nothing() {
         activation: Activation::Relu,
         linear: false,
     };
-    let tile = pointwise_pool::Tile { pixels: 1, lanes: 1, depth: 1 };
+    let tile = pointwise_pool::Tile { pixels: 1, workgroup_o: 1, depth: 1 };
     let both = pointwise_pool::launch(&conv, x, x, tile);
     let (scores, best) = (Shape { c: 4, w: 2, ..x }, Select { threshold: 0.5, most: 2 });
     for launch in [&pool::launch(x), &both, &select::launch(scores, best)] {

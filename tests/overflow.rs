@@ -169,7 +169,7 @@ fn every_kernel_with_sums_reports_overflow() {
                 &c,
                 INPUT,
                 INPUT,
-                pointwise_pool::Tile { pixels: 4, lanes: 2, depth: 1 },
+                pointwise_pool::Tile { pixels: 4, workgroup_o: 2, depth: 1 },
             );
             assert_eq!(reports_overflow(&gpu, &pooled, &[&x[..len], &weights, &bias], CHANNELS), expected);
             let reduced = reduce::launch(&c, INPUT, 2, false);

@@ -8,7 +8,7 @@ use goldcrest::{
     Shape, Tensor,
     graph::{Activation, Affine, Conv, Int8, MaxPool, Op, Padding, Select, Window},
     kernels::{
-        self, Card, LAYERS, Launch, Layer, Machine, Shader, Subgroup, Tier, Tile, Units, argmax, block,
+        self, Card, LAYERS, Launch, Layer, Machine, MatrixUnits, Shader, Subgroup, Tier, Tile, argmax, block,
         block_int8::BlockInt8,
         boxes, broadcast, copy, dense, depthwise, dequantise, exchange,
         gate::Gate,
@@ -151,7 +151,7 @@ fn variants() -> Vec<Launch> {
             for tile in matrix::TILES {
                 // Lavapipe's, NVIDIA's, AMD's, Intel's, and Apple's as wgpu reports them.
                 for (side, least, most) in [(8, 8, 8), (16, 32, 32), (16, 32, 64), (16, 8, 32), (8, 4, 64)] {
-                    let units = Units { side, subgroup: Subgroup { least, most } };
+                    let units = MatrixUnits { side, subgroup: Subgroup { least, most } };
                     launches.push(matrix::launch(&c, x, y, window, extras, units, tile));
                 }
             }
@@ -175,18 +175,22 @@ fn variants() -> Vec<Launch> {
                 for (height, chunk, run, splits) in [(2, 2, 1, 1), (4, 4, 2, 1), (4, 2, 4, 3)] {
                     let tile =
                         block::Tile { height, width: 4, chunk, run, threads: 64, splits, staged: !residual };
-                    if 16 * tile.memory(convs, x.quads(), y.quads()) <= WORKGROUP_MEMORY {
+                    if 16 * tile.memory_quads(convs, x.quads(), y.quads()) <= WORKGROUP_MEMORY {
                         launches.push(block::launch(convs, shapes, residual, gate, tile));
                     }
                 }
             }
         }
     }
-    let supports_bytes =
-        |launch: &&Launch| launch.shader.reads.iter().any(|name| launch.shader.takes_bytes(name));
-    let byte_variants: Vec<Launch> =
-        launches.iter().filter(supports_bytes).step_by(7).map(|launch| launch.clone().in_bytes()).collect();
-    launches.extend(byte_variants);
+    let accepts_int8 =
+        |launch: &&Launch| launch.shader.reads.iter().any(|name| launch.shader.accepts_int8_weights(name));
+    let int8_weight_variants: Vec<Launch> = launches
+        .iter()
+        .filter(accepts_int8)
+        .step_by(7)
+        .map(|launch| launch.clone().with_int8_weights())
+        .collect();
+    launches.extend(int8_weight_variants);
     launches.extend(int8_variants(x, conv));
     launches.extend(int8_blocks(x, conv));
     launches
@@ -311,7 +315,7 @@ fn every_shader_file_has_a_host_file_and_a_variant_here() {
             "bytes",
             "completion",
             "epilogue",
-            "near",
+            "bounded_offset",
             "numbers",
             "placement",
             "prologue",
@@ -391,8 +395,8 @@ fn elements_agree(module: &naga::Module, launch: &Launch, element: Element) {
                 _ => vec![*base],
             };
             // Four of them per word.
-            let in_bytes = launch.has_bytes() && shader.takes_bytes(name);
-            let bytes = if in_bytes { 4 } else { shader.stored(name, element).bytes() };
+            let int8_weights = launch.has_int8_weights() && shader.accepts_int8_weights(name);
+            let bytes = if int8_weights { 4 } else { shader.stored(name, element).bytes() };
             for part in parts {
                 let (TypeInner::Scalar(scalar)
                 | TypeInner::Vector { scalar, .. }

@@ -346,7 +346,7 @@ def trip_count(shader, s, loop, above):
         return product(s, fmas, s["PIXELS"], share, fewest) if fmas else s["WORKGROUP_I"]
     if shader == "pointwise_pool":
         if within:
-            return math.ceil(s["pixels"] / (s["WORKGROUP_P"] * s["PIXELS"]))
+            return math.ceil(s["picture_pixels"] / (s["WORKGROUP_P"] * s["PIXELS"]))
         return product(s, fmas, s["PIXELS"], s["inputs"]) if fmas else s["WORKGROUP_P"] - 1
     if shader == "staged":
         if fmas == 16 * s["PIXELS"] * s["QUADS"] * s["DEEP"] or within:
@@ -368,7 +368,7 @@ def trip_count(shader, s, loop, above):
     if shader == "reduce":
         return s["SPLITS"]
     if shader in ("pool", "pool_int8"):
-        return math.ceil(s["pixels"] / s["WORKGROUP_P"] / s["DEPTH"])
+        return math.ceil(s["picture_pixels"] / s["WORKGROUP_P"] / s["DEPTH"])
     if shader == "argmax":
         return math.ceil(s["channels"] / 4)
     if shader == "block":
@@ -455,7 +455,7 @@ def label(shader, sizes, part, above=0):
 
 
 @dataclasses.dataclass
-class Weight:
+class StepEstimate:
     """The predicted time of a step."""
     cycles: float
     latency: float
@@ -482,4 +482,4 @@ def step(card, shader, sizes, listing, waves_per_unit, lanes, groups, invocation
     cycles = max(wave.now * max(1.0, waves / room), wave.busy[pipe] * max(1.0, waves / units.count))
     loads = waves * wave.busy.get("memory", 0.0) * (64 if not nvidia else 32)
     share = wave.shares / wave.products if wave.products else 0.0
-    return Weight(cycles, wave.now, wave.busy[pipe], pipe, waves, room, loads, wave.products, share)
+    return StepEstimate(cycles, wave.now, wave.busy[pipe], pipe, waves, room, loads, wave.products, share)

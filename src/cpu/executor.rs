@@ -63,7 +63,7 @@ struct SlotValue {
     /// The shape for one picture.
     shape: Shape,
     /// The quantisation, if the value is int8.
-    map: Option<Affine>,
+    quantisation: Option<Affine>,
 }
 
 /// A layer's output, with its name and dimensions in the source library.
@@ -182,7 +182,7 @@ impl Executor {
         let slot_value = |id: NodeId| SlotValue {
             slot: slot_of[values[id.index()]],
             shape: shapes[id.index()],
-            map: graph.node(id).quantisation,
+            quantisation: graph.node(id).quantisation,
         };
         let tap = |(id, node): (NodeId, &Node)| Tap {
             module: node.output_name().to_string(),
@@ -251,7 +251,7 @@ impl Executor {
             return Err(Error::Input(format!("the input has the shape {shape}, expected {}", self.input)));
         }
         let Self { cpu, steps, slots, chunk, source, bytes, outputs, summaries, .. } = self;
-        source.map.map(|_| input.quantisable()).transpose()?;
+        source.quantisation.map(|_| input.quantisable()).transpose()?;
         let room = |output: &SlotValue| Vec::with_capacity(shape.n * output.shape.len());
         let mut values: Vec<Vec<f32>> = outputs.iter().map(room).collect();
         let threads = cpu.info.threads;
@@ -305,11 +305,11 @@ impl SlotValue {
         threads: usize,
     ) {
         let slot = &mut slots[self.slot];
-        match self.map {
+        match self.quantisation {
             None => to_nhwc(shape, pictures, &mut slot[..shape.len()], threads),
-            Some(map) => {
+            Some(quantisation) => {
                 bytes.resize(shape.len(), 0);
-                int8::quantise(map, pictures, bytes, threads);
+                int8::quantise(quantisation, pictures, bytes, threads);
                 to_nhwc(shape, bytes, &mut bytemuck::cast_slice_mut(slot)[..shape.len()], threads);
             }
         }
@@ -318,11 +318,11 @@ impl SlotValue {
     /// Reads the values of `n` pictures as NCHW.
     fn values(&self, n: usize, slots: &[Buffer<f32>]) -> Vec<f32> {
         let (shape, slot) = (Shape { n, ..self.shape }, &slots[self.slot]);
-        match self.map {
+        match self.quantisation {
             None => to_nchw(shape, &slot[..shape.len()], |value| value),
-            Some(map) => {
+            Some(quantisation) => {
                 let bytes = &bytemuck::cast_slice(slot)[..shape.len()];
-                to_nchw(shape, bytes, |byte| int8::value(map, byte))
+                to_nchw(shape, bytes, |byte| int8::value(quantisation, byte))
             }
         }
     }

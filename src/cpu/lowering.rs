@@ -74,11 +74,11 @@ impl<'a> Lowering<'a> {
         }
         let [shapes, _] = self.shapes;
         let inputs: Vec<Shape> = node.inputs.iter().map(|id| shapes[id.index()]).collect();
-        let quantisation = self.graph.int8(id);
-        let is_int8 = quantisation.is_some();
-        let (operation, kernel) = match quantisation {
-            Some(quantisation) => {
-                let (kernel, name) = Kernel::new(self.isa, node, &inputs, &quantisation, &mut self.memory)?;
+        let int8 = self.graph.int8(id);
+        let is_int8 = int8.is_some();
+        let (operation, kernel) = match int8 {
+            Some(int8) => {
+                let (kernel, name) = Kernel::new(self.isa, node, &inputs, &int8, &mut self.memory)?;
                 (Operation::Int8(Box::new(kernel)), name)
             }
             None => Operation::new(&node.op, &inputs, picture, &mut self.memory)?,
@@ -89,22 +89,22 @@ impl<'a> Lowering<'a> {
         });
         let reads = reads.collect();
         let draft = Draft { operation, kernel, reads, work: Work { bytes: cost.bytes, macs: cost.macs } };
-        let Some(map) = node.quantisation.filter(|_| !is_int8) else {
+        let Some(quantisation) = node.quantisation.filter(|_| !is_int8) else {
             return Ok(self.step(id, draft, node.quantisation, true));
         };
         let computed = self.step(id, draft, None, false);
-        let quantise = self.conversion(id, computed, Kernel::Quantise(map), "quantise");
-        Ok(self.step(id, quantise, Some(map), true))
+        let quantise = self.conversion(id, computed, Kernel::Quantise(quantisation), "quantise");
+        Ok(self.step(id, quantise, Some(quantisation), true))
     }
 
     /// Returns a node's value in f32, dequantised on first use.
     fn in_f32(&mut self, id: NodeId) -> usize {
         let value = self.values[id.index()];
-        let Some(map) = self.graph.node(id).quantisation else { return value };
+        let Some(quantisation) = self.graph.node(id).quantisation else { return value };
         if let Some(copy) = self.copies[id.index()] {
             return copy;
         }
-        let dequantise = self.conversion(id, value, Kernel::Dequantise(map), "dequantise");
+        let dequantise = self.conversion(id, value, Kernel::Dequantise(quantisation), "dequantise");
         let copy = self.step(id, dequantise, None, false);
         self.copies[id.index()] = Some(copy);
         copy
@@ -123,10 +123,10 @@ impl<'a> Lowering<'a> {
 
     /// Adds a step of a node and returns the value that it writes. `is_result` is false for an intermediate
     /// value.
-    fn step(&mut self, id: NodeId, draft: Draft, map: Option<Affine>, is_result: bool) -> usize {
+    fn step(&mut self, id: NodeId, draft: Draft, quantisation: Option<Affine>, is_result: bool) -> usize {
         let [shapes, batch_shapes] = self.shapes;
         let Draft { operation, kernel, reads, work } = draft;
-        let write = self.value(id, map, is_result);
+        let write = self.value(id, quantisation, is_result);
         for (read, _) in &reads {
             self.lives[*read].last = self.lives[*read].last.max(self.steps.len() + 1);
         }
@@ -137,11 +137,11 @@ impl<'a> Lowering<'a> {
     }
 
     /// Allocates a value, which the next step writes.
-    fn value(&mut self, id: NodeId, map: Option<Affine>, is_result: bool) -> usize {
+    fn value(&mut self, id: NodeId, quantisation: Option<Affine>, is_result: bool) -> usize {
         let first = if self.graph.node(id).inputs.is_empty() { 0 } else { self.steps.len() + 1 };
         let kept = is_result && (self.taps || self.graph.is_output(id));
         let values = self.shapes[0][id.index()].len() as u64;
-        let bytes = if map.is_some() { values.next_multiple_of(4) } else { 4 * values };
+        let bytes = if quantisation.is_some() { values.next_multiple_of(4) } else { 4 * values };
         self.lives.push(Lifetime { bytes, first, last: if kept { usize::MAX } else { first } });
         self.lives.len() - 1
     }

@@ -6,7 +6,7 @@ use super::Gpu;
 #[cfg(not(target_arch = "wasm32"))]
 use super::trust;
 use crate::{
-    kernels::{self, Subgroup, Tier, Units, pointwise_subgroup::LEAST_LANES},
+    kernels::{self, MatrixUnits, Subgroup, Tier, pointwise_subgroup::LEAST_LANES},
     tensor::Element,
 };
 
@@ -26,7 +26,7 @@ pub(super) struct Tiers {
 /// Matrix units that a device reports, and whether they compute correctly, once checked.
 #[derive(Clone, Default)]
 struct Offer {
-    units: Option<Units>,
+    units: Option<MatrixUnits>,
     correct: Arc<OnceLock<bool>>,
 }
 
@@ -39,7 +39,7 @@ impl Tiers {
         let has = features.contains(wgpu::Features::SUBGROUP) && least >= LEAST_LANES;
         let subgroup = has.then_some(Subgroup { least, most: most.min(kernels::WORKGROUP_SIZE) });
         let largest = limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x);
-        let units = |side| Units { side, subgroup: Subgroup { least, most } };
+        let units = |side| MatrixUnits { side, subgroup: Subgroup { least, most } };
         let offer = |ab_type| {
             let fits = |p: &wgpu::CooperativeMatrixProperties| {
                 let side = p.m_size;
@@ -49,7 +49,7 @@ impl Tiers {
             let sides = adapter.cooperative_matrix_properties().into_iter().filter(fits).map(|p| p.m_size);
             let units = sides.max().map(units);
             let fits =
-                |units: &Units| has && features.contains(FEATURES) && units.workgroup_size() <= largest;
+                |units: &MatrixUnits| has && features.contains(FEATURES) && units.workgroup_size() <= largest;
             Offer { units: units.filter(fits), ..Offer::default() }
         };
         Self {
@@ -77,16 +77,16 @@ impl Gpu {
     /// The units that multiply matrices of `element`, if there are any that compute correctly. The
     /// first call checks that with one small product, since the feature is experimental. A program's
     /// own device needs the features `EXPERIMENTAL_COOPERATIVE_MATRIX` and `SUBGROUP`.
-    pub fn matrix_units(&self, element: Element) -> Option<Units> {
+    pub fn matrix_units(&self, element: Element) -> Option<MatrixUnits> {
         let offer = self.tiers.offer(element);
         let units = offer.units.filter(|_| self.supports(element).is_ok())?;
-        let correct = *offer.correct.get_or_init(|| self.multiplies(units, element));
+        let correct = *offer.correct.get_or_init(|| self.matrix_units_are_correct(units, element));
         correct.then_some(units)
     }
 
     /// Returns whether matrix units compute correctly.
     #[cfg(not(target_arch = "wasm32"))]
-    fn multiplies(&self, units: Units, element: Element) -> bool {
+    fn matrix_units_are_correct(&self, units: MatrixUnits, element: Element) -> bool {
         let trouble = match trust::matrices(self, units, element) {
             Ok(true) => return true,
             Ok(false) => "compute wrong results".to_string(),
@@ -98,7 +98,7 @@ impl Gpu {
 
     /// Browsers offer no matrix units.
     #[cfg(target_arch = "wasm32")]
-    fn multiplies(&self, _: Units, _: Element) -> bool {
+    fn matrix_units_are_correct(&self, _: MatrixUnits, _: Element) -> bool {
         false
     }
 

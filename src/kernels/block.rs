@@ -92,7 +92,7 @@ impl Tile {
     }
 
     /// Returns the `vec4`s of workgroup memory for these numbers of quads of inputs and outputs.
-    pub fn memory(self, convs: Convs, inputs: usize, outputs: usize) -> u32 {
+    pub fn memory_quads(self, convs: Convs, inputs: usize, outputs: usize) -> u32 {
         let [h, w] = self.region(convs.depthwise);
         let slices = self.slices(inputs, outputs);
         let [expand, project] =
@@ -195,7 +195,7 @@ impl Convs<'_> {
     /// Returns whether a machine has the memory, the invocations and the registers for them, with these
     /// numbers of quads of inputs and outputs.
     pub fn fit(self, inputs: usize, outputs: usize, machine: &Machine, tile: Tile) -> bool {
-        let fits = machine.quads(tile.memory(self, inputs, outputs)) <= machine.workgroup_memory
+        let fits = machine.quad_bytes(tile.memory_quads(self, inputs, outputs)) <= machine.workgroup_memory
             && tile.threads <= machine.max_workgroup_size
             // With ample memory, a tile that fits only unstaged is worse than smaller staged tiles.
             && (tile.staged || machine.workgroup_memory < ROOMY);
@@ -315,14 +315,14 @@ impl Convs<'_> {
             invocations: workgroups(tile, shapes.middle) * tile.threads as usize,
             values: kept.pixels * kept.quads + others + 8,
             workgroup: tile.threads,
-            memory: machine.quads(tile.memory(self, shapes.x.quads(), outputs)),
+            memory: machine.quad_bytes(tile.memory_quads(self, shapes.x.quads(), outputs)),
         }
     }
 
     /// Returns the bytes that they move, `written` of them stored, and their multiply-adds.
     pub fn work(self, shapes: Shapes, machine: &Machine, tile: Tile, written: u64) -> Work {
         let all = self.expand.into_iter().chain([self.depthwise]).chain(self.project);
-        let weights: u64 = all.map(|conv| machine.weights(conv)).sum();
+        let weights: u64 = all.map(|conv| machine.weight_bytes(conv)).sum();
         Work { bytes: machine.bytes(shapes.x) + written + weights, macs: self.macs(shapes, tile) }
     }
 

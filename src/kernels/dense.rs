@@ -31,14 +31,14 @@ pub fn tiles() -> impl Iterator<Item = Tile> {
 }
 
 /// Returns the pixels that a run loads per iteration, for the taps that its tile processes together.
-fn taps(conv: &Conv, tile: Tile) -> u32 {
+fn span(conv: &Conv, tile: Tile) -> u32 {
     if tile.depth == 1 { tile.pixels } else { (tile.pixels - 1) * conv.stride as u32 + tile.depth }
 }
 
 /// Returns the `vec4` values that an invocation keeps: its accumulators, the pixels, and the weights of a
 /// tap.
 fn values(conv: &Conv, tile: Tile) -> u32 {
-    tile.accumulators() + taps(conv, tile) + 4 * tile.quads
+    tile.accumulators() + span(conv, tile) + 4 * tile.quads
 }
 
 /// Returns the `vec4` values that an invocation keeps besides its accumulators: the pixels, one per tap for
@@ -46,10 +46,10 @@ fn values(conv: &Conv, tile: Tile) -> u32 {
 /// Adreno's compiler with seven taps; the third avoids spills of Ada's with eight columns, of which only the
 /// first is always inside the map.
 fn operands(conv: &Conv, tile: Tile, layer: &Layer) -> u32 {
-    let taps = taps(conv, tile);
+    let span = span(conv, tile);
     let [before, behind] = edges(conv, tile, layer.x(), layer.y, layer.window(conv));
-    let checked = taps - behind.min(taps).saturating_sub(before);
-    taps + tile.depth + checked.div_ceil(2)
+    let checked = span - behind.min(span).saturating_sub(before);
+    span + tile.depth + checked.div_ceil(2)
 }
 
 /// Returns the number of runs of columns in `y`.
@@ -93,7 +93,7 @@ impl LayerKernel for Dense {
     fn effort(&self, layer: &Layer, _: &Machine, tile: Tile) -> Effort {
         let conv = layer.expect_conv(ConvKind::Dense);
         let (side, share) = (conv.kernel(), layer.x().quads().div_ceil(tile.split as usize));
-        let each = f64::from(taps(conv, tile) + 4 * tile.depth * tile.quads);
+        let each = f64::from(span(conv, tile) + 4 * tile.depth * tile.quads);
         let iteration =
             Effort { macs: f64::from(4 * tile.depth * tile.accumulators()), ..Effort::of(1.0, each) };
         let taps = iteration * (side * side / tile.depth as usize * share) as f64;

@@ -89,7 +89,7 @@ impl Gate<'_> {
             params: vec![
                 ALARM,
                 ("tiles", self.tiles as u32),
-                ("pixels", (self.map.h * self.map.w) as u32),
+                ("picture_pixels", (self.map.h * self.map.w) as u32),
                 ("channels", channels),
                 ("squeezed", squeezed),
             ],
@@ -141,7 +141,7 @@ impl Gate<'_> {
     pub fn work(&self, sums: u64, machine: &Machine) -> Work {
         let convs = || [Some(self.squeeze), self.widen].into_iter().flatten();
         let made = convs().last().unwrap_or(self.squeeze).outputs();
-        let weights: u64 = convs().map(|conv| machine.weights(conv)).sum();
+        let weights: u64 = convs().map(|conv| machine.weight_bytes(conv)).sum();
         let macs: usize = convs().map(|conv| conv.weight.data().len()).sum();
         Work {
             bytes: sums + machine.bytes(Shape::new(self.map.n, made, 1, 1)) + weights,

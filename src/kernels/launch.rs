@@ -58,7 +58,7 @@ impl Shader {
 
     /// Returns whether the weights that it binds as `name` may be bytes, four per word, with the scale of
     /// each output's weights after all biases.
-    pub fn takes_bytes(&self, name: &str) -> bool {
+    pub fn accepts_int8_weights(&self, name: &str) -> bool {
         ["Quad", "Block"].iter().any(|of| self.source.contains(&format!("> {name}: array<Weight{of}>")))
     }
 
@@ -72,14 +72,13 @@ impl Shader {
 /// overflow.
 pub(super) const ALARM: (&str, u32) = ("alarm", 1);
 
-/// A marker among a launch's constants: weights are bytes. It is no constant of the WGSL text, but changes
+/// A marker among a launch's constants: weights are int8. It is no constant of the WGSL text, but changes
 /// types in it.
-const IN_BYTES: &str = "weights in bytes";
+const INT8_WEIGHTS: &str = "int8 weights";
 
-/// The prefix of the functions that load weights, and the file with these functions for weights that are
-/// bytes.
+/// The prefix of the functions that load weights, and the file with these functions for int8 weights.
 const WEIGHTS: &str = "weights_";
-pub(super) const BYTES: &str = include_str!("../../shaders/weights_int8.wgsl");
+pub(super) const WEIGHTS_INT8_WGSL: &str = include_str!("../../shaders/weights_int8.wgsl");
 
 /// The shared files by call: a file is appended to every text that contains its call. Files may call those
 /// below them in this list.
@@ -95,7 +94,7 @@ pub(super) const SHARED: [(&str, &str); 13] = [
     ("place(", include_str!("../../shaders/placement.wgsl")),
     ("tile_of(", include_str!("../../shaders/region.wgsl")),
     ("dots(", include_str!("../../shaders/bytes.wgsl")),
-    ("near(", include_str!("../../shaders/near.wgsl")),
+    ("bounded_offset(", include_str!("../../shaders/bounded_offset.wgsl")),
     ("taps(", include_str!("../../shaders/taps.wgsl")),
 ];
 
@@ -150,7 +149,7 @@ impl Launch {
             text +=
                 &format!("alias {prefix}Quad = vec4<{element}>;\nalias {prefix}Block = mat4x4<{element}>;\n");
         }
-        let (quad, block) = if self.has_bytes() { ("u32", "vec4<u32>") } else { ("Quad", "Block") };
+        let (quad, block) = if self.has_int8_weights() { ("u32", "vec4<u32>") } else { ("Quad", "Block") };
         text += &format!("alias WeightQuad = {quad};\nalias WeightBlock = {block};\n");
         let side = self.constants.iter().find(|(name, _)| *name == "SIDE");
         if let (Tier::Matrices, Some((_, side))) = (self.shader.tier, side) {
@@ -166,7 +165,7 @@ impl Launch {
         let constants = self.constants.iter().copied();
         let checks =
             self.shader.flag().map(|flag| [("FLAG", flag), ("HALF", (element == Element::F16).into())]);
-        let constants = constants.filter(|(name, _)| *name != IN_BYTES);
+        let constants = constants.filter(|(name, _)| *name != INT8_WEIGHTS);
         for (name, value) in constants.chain(checks.into_iter().flatten()) {
             text += &format!("const {name}: u32 = {value}u;\n");
         }
@@ -174,7 +173,7 @@ impl Launch {
         text += self.shader.source;
         for (call, shared) in SHARED {
             if text[first..].contains(call) {
-                text += if call == WEIGHTS && self.has_bytes() { BYTES } else { shared };
+                text += if call == WEIGHTS && self.has_int8_weights() { WEIGHTS_INT8_WGSL } else { shared };
             }
         }
         text
@@ -187,15 +186,15 @@ impl Launch {
         self
     }
 
-    /// Makes its weights int8, in the bindings for which its shader accepts bytes.
-    pub fn in_bytes(mut self) -> Self {
-        self.constants.push((IN_BYTES, 1));
+    /// Makes its weights int8, in the bindings for which its shader accepts them.
+    pub fn with_int8_weights(mut self) -> Self {
+        self.constants.push((INT8_WEIGHTS, 1));
         self
     }
 
-    /// Returns whether its weights are int8, in the bindings for which its shader accepts bytes.
-    pub fn has_bytes(&self) -> bool {
-        self.constants.iter().any(|(name, _)| *name == IN_BYTES)
+    /// Returns whether its weights are int8, in the bindings for which its shader accepts them.
+    pub fn has_int8_weights(&self) -> bool {
+        self.constants.iter().any(|(name, _)| *name == INT8_WEIGHTS)
     }
 
     /// Adds the constant and the parameters of `placement.wgsl`, which its shader calls.

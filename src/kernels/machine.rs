@@ -23,14 +23,14 @@ pub struct Subgroup {
 
 /// The matrix units of a device, with f32 accumulators.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Units {
+pub struct MatrixUnits {
     /// Rows and columns of a matrix.
     pub side: u32,
     /// The sizes of the subgroups that multiply them. Drivers need not report the size that a kernel gets.
     pub subgroup: Subgroup,
 }
 
-impl Units {
+impl MatrixUnits {
     /// Returns the workgroup size: four of the smallest subgroups, and at least one of the largest.
     pub(crate) fn workgroup_size(self) -> u32 {
         (4 * self.subgroup.least).max(self.subgroup.most)
@@ -127,7 +127,7 @@ pub struct Machine {
     /// Its subgroups, if kernels may use them.
     pub subgroup: Option<Subgroup>,
     /// Matrix units for its element, if it has any with correct results.
-    pub matrices: Option<Units>,
+    pub matrices: Option<MatrixUnits>,
     /// The multiply-adds of matrix units in the time of one multiply-add of invocations.
     pub matrix_rate: f64,
     /// The multiply-adds in f16 in the time of one in f32.
@@ -282,12 +282,12 @@ impl Machine {
     }
 
     /// Returns the bytes of a convolution's weights.
-    pub(crate) fn weights(&self, conv: &Conv) -> u64 {
+    pub(crate) fn weight_bytes(&self, conv: &Conv) -> u64 {
         (self.element.bytes() * conv.weight.data().len()) as u64
     }
 
     /// Returns the bytes of `count` `vec4`s.
-    pub(crate) fn quads(&self, count: u32) -> u32 {
+    pub(crate) fn quad_bytes(&self, count: u32) -> u32 {
         4 * self.element.bytes() as u32 * count
     }
 }

@@ -2,7 +2,7 @@
 //! [`pointwise`] and [`super::dense`].
 
 use super::{
-    Effort, Footprint, Launch, Layer, LayerKernel, Machine, Maps, Packing, Shader, Tier, Tile, Units,
+    Effort, Footprint, Launch, Layer, LayerKernel, Machine, Maps, MatrixUnits, Packing, Shader, Tier, Tile,
     pointwise::{self, Extras},
     spread, window,
 };
@@ -30,7 +30,7 @@ const DEEP: u32 = 32;
 pub const TILES: [Tile; 4] = [Tile::new(2, 2), Tile::new(2, 1), Tile::new(1, 2), Tile::new(1, 1)];
 
 /// Returns the number of workgroups for `pixels` x `outputs` quads.
-fn workgroups(tile: Tile, units: Units, pixels: usize, outputs: usize) -> usize {
+fn workgroups(tile: Tile, units: MatrixUnits, pixels: usize, outputs: usize) -> usize {
     let down = pixels.div_ceil((2 * tile.pixels * units.side) as usize);
     down * (4 * outputs).div_ceil((2 * tile.quads * units.side) as usize)
 }
@@ -39,7 +39,7 @@ fn workgroups(tile: Tile, units: Units, pixels: usize, outputs: usize) -> usize 
 pub struct Matrix;
 
 /// Returns the machine's matrix units.
-fn units(machine: &Machine) -> Units {
+fn units(machine: &Machine) -> MatrixUnits {
     machine.matrices.expect("the kernel has tiles only where there are matrix units")
 }
 
@@ -115,7 +115,7 @@ pub fn launch(
     y: Shape,
     reach: Window,
     extras: Extras,
-    units: Units,
+    units: MatrixUnits,
     tile: Tile,
 ) -> Launch {
     let (rows, columns) = (tile.pixels, tile.quads);

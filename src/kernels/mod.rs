@@ -67,12 +67,12 @@ pub use choice::Kernel;
 pub use grid::WORKGROUP_SIZE;
 pub use launch::{Access, LEAST_BINDING, Launch, OutputRegion, Shader, Tier};
 pub use layer::{Layer, LayerKernel, Maps, Packing, Tile};
-pub use machine::{Effort, Footprint, Machine, Peaks, Subgroup, Units, Work};
-pub use pack::{pack_bias, pack_bytes};
+pub use machine::{Effort, Footprint, Machine, MatrixUnits, Peaks, Subgroup, Work};
+pub use pack::{pack_bias, pack_int8};
 pub use rates::{Card, Rates};
 
 use grid::{Grid, spread};
-use launch::{ALARM, BYTES, SHARED};
+use launch::{ALARM, SHARED, WEIGHTS_INT8_WGSL};
 use layer::finish;
 use pack::blocks;
 
@@ -129,7 +129,10 @@ pub fn shaders() -> impl Iterator<Item = &'static Shader> {
 
 /// Returns the text of every file in `shaders/`. Together they determine what kernels compute.
 pub fn texts() -> impl Iterator<Item = &'static str> {
-    shaders().map(|shader| shader.source).chain(SHARED.iter().map(|(_, text)| *text)).chain([BYTES])
+    shaders()
+        .map(|shader| shader.source)
+        .chain(SHARED.iter().map(|(_, text)| *text))
+        .chain([WEIGHTS_INT8_WGSL])
 }
 
 /// The bindings that a convolution kernel reads.

@@ -26,7 +26,7 @@ pub(super) fn blocks(weight: &Tensor) -> Vec<f32> {
 
 /// Packs a convolution's weights as bytes, in a packing's order, four per word. The weights are integer
 /// multiples of `steps`, one step per output.
-pub fn pack_bytes(conv: &Conv, steps: &[f32], packing: Packing) -> Vec<u32> {
+pub fn pack_int8(conv: &Conv, steps: &[f32], packing: Packing) -> Vec<u32> {
     let each = conv.weight.data().len() / conv.outputs();
     let integer = |at: usize| (conv.weight.data()[at] / steps[at / each]).round().clamp(-128.0, 127.0);
     let weight = Arc::new(Tensor::from_fn(conv.weight.dims(), integer));

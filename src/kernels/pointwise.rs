@@ -174,8 +174,8 @@ pub(super) fn many_gates(y: Shape, extras: Extras, tile: Tile) -> bool {
 pub(super) fn params(x: Shape, y: Shape) -> Vec<(&'static str, u32)> {
     vec![
         ALARM,
-        ("pixels", y.pixels() as u32),
-        ("picture", (y.h * y.w) as u32),
+        ("batch_pixels", y.pixels() as u32),
+        ("picture_pixels", (y.h * y.w) as u32),
         ("inputs", x.quads() as u32),
         ("outputs", y.quads() as u32),
     ]

@@ -27,7 +27,8 @@ pub struct Tile {
     /// Pixels that an invocation processes at a time.
     pub pixels: u32,
     /// Invocations along the outputs, one quad each; the rest lie along the pixels.
-    pub lanes: u32,
+    #[serde(rename = "lanes")]
+    pub workgroup_o: u32,
     /// Iterations of the loop over the inputs whose loads are in flight together.
     pub depth: u32,
 }
@@ -36,20 +37,20 @@ impl Tile {
     /// Returns the candidates, those that share the most loads first.
     pub fn all() -> impl Iterator<Item = Self> {
         let sizes = [8, 7, 4, 2, 1].into_iter();
-        sizes.flat_map(|pixels| [8, 4, 2, 1].map(|lanes| Self { pixels, lanes, depth: 1 }))
+        sizes.flat_map(|pixels| [8, 4, 2, 1].map(|workgroup_o| Self { pixels, workgroup_o, depth: 1 }))
     }
 
     /// Returns the candidates that a machine has registers for, with the best depth.
     pub fn on(machine: &Machine, inputs: usize) -> impl Iterator<Item = Self> {
         Self::all().filter(|tile| tile.pixels <= machine.accumulators).map(move |tile| {
             let depth = machine.unroll_depth(tile.pixels, tile.pixels + 4, [inputs; 2]);
-            Self { depth: if tile.lanes == 1 { depth.min(UNIFORM_BLOCKS) } else { depth }, ..tile }
+            Self { depth: if tile.workgroup_o == 1 { depth.min(UNIFORM_BLOCKS) } else { depth }, ..tile }
         })
     }
 
     /// Returns the number of an invocation's iterations over the `pixels` of a picture.
     fn iterations(self, pixels: usize) -> usize {
-        pixels.div_ceil((WORKGROUP_SIZE / self.lanes * self.pixels) as usize)
+        pixels.div_ceil((WORKGROUP_SIZE / self.workgroup_o * self.pixels) as usize)
     }
 }
 
@@ -63,7 +64,7 @@ pub fn effort(x: Shape, y: Shape, tile: Tile) -> (Effort, Footprint) {
         ..Effort::of(waits as f64, (inputs as u32 * each) as f64)
     };
     let combine = Effort {
-        shared: 1.0 + f64::from(WORKGROUP_SIZE / tile.lanes),
+        shared: 1.0 + f64::from(WORKGROUP_SIZE / tile.workgroup_o),
         barriers: 1.0,
         ..Effort::of(1.0, 1.0)
     };
@@ -76,7 +77,7 @@ pub fn effort(x: Shape, y: Shape, tile: Tile) -> (Effort, Footprint) {
 }
 
 fn workgroups(y: Shape, tile: Tile) -> usize {
-    y.n * y.quads().div_ceil(tile.lanes as usize)
+    y.n * y.quads().div_ceil(tile.workgroup_o as usize)
 }
 
 /// Returns the launch that computes the means of `y` from `x`.
@@ -86,20 +87,20 @@ pub fn launch(conv: &Conv, x: Shape, y: Shape, tile: Tile) -> Launch {
         constants: vec![
             ("PIXELS", tile.pixels),
             ("DEPTH", tile.depth),
-            ("WORKGROUP_O", tile.lanes),
-            ("WORKGROUP_P", WORKGROUP_SIZE / tile.lanes),
+            ("WORKGROUP_O", tile.workgroup_o),
+            ("WORKGROUP_P", WORKGROUP_SIZE / tile.workgroup_o),
             ("ACTIVATION", conv.activation.code()),
         ],
         params: vec![
             ALARM,
             ("pictures", y.n as u32),
-            ("pixels", (y.h * y.w) as u32),
+            ("picture_pixels", (y.h * y.w) as u32),
             ("inputs", x.quads() as u32),
             ("outputs", y.quads() as u32),
         ],
         workgroups: spread(workgroups(y, tile)),
         arithmetic: Element::F32,
-        tile: format!("{} px x 4 ch per invocation, {} ch per workgroup", tile.pixels, 4 * tile.lanes),
+        tile: format!("{} px x 4 ch per invocation, {} ch per workgroup", tile.pixels, 4 * tile.workgroup_o),
     }
 }
 

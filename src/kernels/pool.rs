@@ -61,7 +61,11 @@ pub fn launch(x: Shape) -> Launch {
     Launch {
         shader: &SHADER,
         constants: vec![("WORKGROUP_Q", WORKGROUP_Q), ("WORKGROUP_P", workgroup_p), ("DEPTH", DEPTH)],
-        params: vec![("pictures", x.n as u32), ("pixels", (x.h * x.w) as u32), ("quads", x.quads() as u32)],
+        params: vec![
+            ("pictures", x.n as u32),
+            ("picture_pixels", (x.h * x.w) as u32),
+            ("quads", x.quads() as u32),
+        ],
         workgroups: spread(x.n * x.quads().div_ceil(WORKGROUP_Q as usize)),
         arithmetic: Element::F32,
         tile: format!("4 ch split over {workgroup_p} invocations"),

@@ -61,7 +61,7 @@ impl LayerKernel for PoolInt8 {
         let zeros = (pixels as i32).wrapping_mul(from.zero.into());
         let mut params = vec![
             ("pictures", x.n as u32),
-            ("pixels", pixels as u32),
+            ("picture_pixels", pixels as u32),
             ("quads", x.quads() as u32),
             ("zeros", signed(zeros)),
         ];

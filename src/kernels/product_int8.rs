@@ -50,7 +50,7 @@ fn together(conv: &Conv, machine: &Machine) -> u32 {
 }
 
 /// Returns the words that a run loads for these taps.
-fn taps(conv: &Conv, machine: &Machine, tile: Tile) -> u32 {
+fn span(conv: &Conv, machine: &Machine, tile: Tile) -> u32 {
     match together(conv, machine) {
         1 => tile.pixels,
         taps => (tile.pixels - 1) * conv.stride as u32 + taps,
@@ -60,9 +60,9 @@ fn taps(conv: &Conv, machine: &Machine, tile: Tile) -> u32 {
 /// Returns the `vec4` values that an invocation keeps besides its accumulators: words, and packed or unpacked
 /// weights.
 fn operands(conv: &Conv, machine: &Machine, tile: Tile) -> u32 {
-    let (taps, together) = (taps(conv, machine, tile), together(conv, machine));
-    let unpacked = if machine.multiplies_bytes() { 0 } else { taps + 4 };
-    tile.depth * (taps.div_ceil(2) + together * tile.quads) + unpacked
+    let (span, together) = (span(conv, machine, tile), together(conv, machine));
+    let unpacked = if machine.multiplies_bytes() { 0 } else { span + 4 };
+    tile.depth * (span.div_ceil(2) + together * tile.quads) + unpacked
 }
 
 /// Returns the iterations of the loop over a tap's inputs.
@@ -111,11 +111,11 @@ impl LayerKernel for ProductInt8 {
         let (conv, _) = expect_conv(layer);
         let (side, together) = (conv.kernel() as u32, together(conv, machine));
         let share = iterations(layer.x(), tile).div_ceil(tile.split as usize);
-        let (taps, weights) = (taps(conv, machine, tile), together * tile.quads);
+        let (span, weights) = (span(conv, machine, tile), together * tile.quads);
         // A word is a quarter of a `vec4`, but takes as much addressing.
-        let macs = word_macs(machine, together * tile.accumulators(), taps, weights);
+        let macs = word_macs(machine, together * tile.accumulators(), span, weights);
         let depth = f64::from(tile.depth);
-        let loads = depth * (0.5 * f64::from(taps) + f64::from(weights));
+        let loads = depth * (0.5 * f64::from(span) + f64::from(weights));
         let iteration = Effort { macs: depth * macs, ..Effort::of(1.0, loads) };
         let combine = if tile.split > 1 { 1.0 } else { 0.0 };
         let others = f64::from((tile.split - 1) * tile.accumulators());

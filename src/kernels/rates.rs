@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use super::machine::{Machine, Subgroup, Units};
+use super::machine::{Machine, MatrixUnits, Subgroup};
 use crate::tensor::Element;
 
 /// The costs of a device's operations, in cycles of one of its units.
@@ -122,9 +122,11 @@ impl Card {
 
     /// Returns its units for square matrices of `element`, with f32 accumulators. Intel's matrices are not
     /// square.
-    pub fn matrices(self, element: Element) -> Option<Units> {
+    pub fn matrices(self, element: Element) -> Option<MatrixUnits> {
         match (self, element) {
-            (Self::Rdna3 | Self::Ada, Element::F16) => Some(Units { side: 16, subgroup: self.subgroup()? }),
+            (Self::Rdna3 | Self::Ada, Element::F16) => {
+                Some(MatrixUnits { side: 16, subgroup: self.subgroup()? })
+            }
             _ => None,
         }
     }

@@ -50,7 +50,7 @@ pub fn launch(x: Shape) -> Launch {
         shader: &SHADER,
         constants: vec![("WORKGROUP_SIZE", WORKGROUP_SIZE)],
         params: vec![
-            ("pixels", (x.h * x.w) as u32),
+            ("picture_pixels", (x.h * x.w) as u32),
             ("quads", x.quads() as u32),
             ("invocations", invocations as u32),
         ],

@@ -40,7 +40,7 @@ impl LayerKernel for ScaleInt8 {
         let x = layer.x();
         let invocations = x.pixels() * x.quads();
         let mut params = vec![
-            ("pixels", (x.h * x.w) as u32),
+            ("picture_pixels", (x.h * x.w) as u32),
             ("quads", x.quads() as u32),
             ("invocations", invocations as u32),
             ("x_zero", signed(maps[0].zero)),

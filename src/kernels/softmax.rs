@@ -52,7 +52,7 @@ pub fn launch(x: Shape, y: Shape) -> Launch {
         shader: &SHADER,
         constants: vec![("WORKGROUP_SIZE", WORKGROUP_SIZE)],
         params: vec![
-            ("pixels", (x.h * x.w) as u32),
+            ("picture_pixels", (x.h * x.w) as u32),
             ("quads", x.quads() as u32),
             ("classes", y.w as u32),
             ("each", (x.c / y.w) as u32),

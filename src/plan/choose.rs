@@ -126,16 +126,16 @@ impl<'a> LayerContext<'a> {
         };
         let maps = bytes(self.input) + bytes(self.id);
         conv(node).map_or(Work { bytes: maps, macs: 0 }, |conv| Work {
-            bytes: maps + self.weights(conv),
+            bytes: maps + self.weight_bytes(conv),
             macs: (self.shapes[self.id.index()].pixels() * conv.weight.data().len()) as u64,
         })
     }
 
     /// The size of its weights in bytes.
-    fn weights(&self, conv: &Conv) -> u64 {
+    fn weight_bytes(&self, conv: &Conv) -> u64 {
         match self.graph.node(self.id).weight_scales {
             Some(_) => conv.weight.data().len() as u64,
-            None => self.machine.weights(conv),
+            None => self.machine.weight_bytes(conv),
         }
     }
 
@@ -146,7 +146,7 @@ impl<'a> LayerContext<'a> {
         let few = conv(node).is_none_or(|conv| conv.kind() == Some(ConvKind::Depthwise));
         few || node.weight_scales.is_none()
             || self.graph.int8(self.id).is_some()
-            || kernel.shader().takes_bytes("weight")
+            || kernel.shader().accepts_int8_weights("weight")
     }
 
     /// Every kernel and tile that the machine supports, with its predicted time, fastest first.

@@ -146,7 +146,8 @@ pub fn settle(
                     Read::Nothing => reads[0],
                     packed => {
                         let shader = draft.launch.shader;
-                        let int8 = int8 && (shader.takes_bytes(name) || matches!(read, Read::Biases(_)));
+                        let int8 =
+                            int8 && (shader.accepts_int8_weights(name) || matches!(read, Read::Biases(_)));
                         weights.push(match int8 {
                             true => pack_int8(graph, packed),
                             false => pack(graph, packed, shader.stored(name, element)),
@@ -157,7 +158,7 @@ pub fn settle(
             }
             Step {
                 layers: draft.nodes.iter().flat_map(|&id| graph.node(id).layers.iter().cloned()).collect(),
-                launch: if int8 { draft.launch.in_bytes() } else { draft.launch }.alarmed(alarm),
+                launch: if int8 { draft.launch.with_int8_weights() } else { draft.launch }.alarmed(alarm),
                 reads,
                 writes: draft.writes.iter().map(|(map, _)| slot(*map)).collect(),
                 shape: draft.shape,
@@ -176,7 +177,7 @@ fn has_int8_weights(graph: &Graph, draft: &DraftStep) -> bool {
     let mut any = false;
     let has_scales = |id: &NodeId| graph.node(*id).weight_scales.is_some();
     draft.reads.iter().zip(draft.launch.shader.reads).all(|(read, name)| match read {
-        Read::Weights(ids, _) if draft.launch.shader.takes_bytes(name) => {
+        Read::Weights(ids, _) if draft.launch.shader.accepts_int8_weights(name) => {
             any = true;
             ids.iter().all(has_scales)
         }
@@ -191,7 +192,7 @@ fn pack_int8(graph: &Graph, read: &Read) -> Packed {
     let scales = |id: &NodeId| graph.node(*id).weight_scales.clone();
     match read {
         Read::Weights(ids, packing) => {
-            let words = |id: &NodeId| Some(kernels::pack_bytes(conv(id), &scales(id)?, *packing));
+            let words = |id: &NodeId| Some(kernels::pack_int8(conv(id), &scales(id)?, *packing));
             Packed::Words(ids.iter().filter_map(words).flatten().collect())
         }
         Read::Biases(ids) => {

@@ -140,7 +140,8 @@ impl Fused<'_> {
                         .map_or(Read::Nothing, |id| Read::Map(Map::Node(id))),
                 ];
                 let launch = block::launch(self.convs, shapes, residual.is_some(), self.pools(), tile);
-                let memory = machine.quads(tile.memory(self.convs, shapes.x.quads(), shapes.y.quads()));
+                let memory =
+                    machine.quad_bytes(tile.memory_quads(self.convs, shapes.x.quads(), shapes.y.quads()));
                 (launch, memory, reads)
             }
         };

@@ -49,8 +49,8 @@ fn step(
     let (x, y, means) = (shapes[input.index()], shapes[head.conv.index()], shapes[head.pool.index()]);
     let launch = pointwise_pool::launch(conv, x, y, tile);
     let groups = launch.workgroups.iter().product::<u32>() as usize;
-    let (effort, crowd) = pointwise_pool::effort(x, y, tile);
-    let bytes = machine.bytes(x) + machine.bytes(means) + machine.weights(conv);
+    let (effort, footprint) = pointwise_pool::effort(x, y, tile);
+    let bytes = machine.bytes(x) + machine.bytes(means) + machine.weight_bytes(conv);
     let work = Work { bytes, macs: (y.pixels() * conv.weight.data().len()) as u64 };
     DraftStep {
         nodes: vec![head.conv, head.pool],
@@ -64,7 +64,7 @@ fn step(
         shape: means,
         workgroup_memory: 0,
         work,
-        time: machine.time(effort, crowd, work),
+        time: machine.time(effort, footprint, work),
         why: format!("{groups} workgroups; the map before the mean is never stored"),
         block: None,
     }

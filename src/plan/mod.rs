@@ -172,7 +172,7 @@ impl Options {
     }
 }
 
-/// The results of tuning. The cost model decides for units and layers without an entry, or with
+/// The results of tuning. The cost model decides for blocks, heads and layers without an entry, or with
 /// one that the machine does not support.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tuned {

@@ -62,7 +62,7 @@ impl fmt::Display for Schedule {
         f.write_str(self.kind())?;
         match self {
             Self::Separate => Ok(()),
-            Self::Pooled(t) => write!(f, " {} px, {} ch", t.pixels, 4 * t.lanes),
+            Self::Pooled(t) => write!(f, " {} px, {} ch", t.pixels, 4 * t.workgroup_o),
             Self::Front(t) | Self::Middle(t) | Self::Back(t) | Self::Whole(t) => {
                 write!(f, " {}x{} px, {} ch, {} invocations", t.height, t.width, 4 * t.chunk, t.threads)?;
                 if t.splits > 1 {
@@ -408,8 +408,8 @@ impl<'a> Context<'a> {
 
     fn gate_cost(&self, gate: &Gate, tile: Tile) -> (Work, f64) {
         let work = gate.work(block::pooled_bytes(self.middle, tile), self.machine);
-        let (effort, crowd) = gate.effort(self.machine);
-        (work, self.machine.time(effort, crowd, work))
+        let (effort, footprint) = gate.effort(self.machine);
+        (work, self.machine.time(effort, footprint, work))
     }
 
     fn gate_step(&self, nodes: &Squeeze, tile: Tile, gate: &Gate) -> DraftStep {

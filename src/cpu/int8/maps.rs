@@ -121,30 +121,33 @@ impl Job for Pixels<'_> {
 }
 
 /// Quantises values to the nearest bytes.
-pub fn quantise(map: Affine, input: &[f32], output: &mut [u8], threads: usize) {
+pub fn quantise(quantisation: Affine, input: &[f32], output: &mut [u8], threads: usize) {
     threads::bands(threads, output, 1, LEAST, |first, output| {
         vectorised!({
-            output.iter_mut().zip(&input[first..]).for_each(|(to, from)| *to = quantised(map, *from));
+            output
+                .iter_mut()
+                .zip(&input[first..])
+                .for_each(|(to, from)| *to = quantised(quantisation, *from));
         });
     });
 }
 
 /// Quantises a value to the nearest byte.
 #[inline(always)]
-fn quantised(map: Affine, value: f32) -> u8 {
-    byte(map.quantise(value))
+fn quantised(quantisation: Affine, value: f32) -> u8 {
+    byte(quantisation.quantise(value))
 }
 
 /// Converts bytes to the values that they represent.
-pub fn dequantise(map: Affine, input: &[u8], output: &mut [f32], threads: usize) {
+pub fn dequantise(quantisation: Affine, input: &[u8], output: &mut [f32], threads: usize) {
     threads::bands(threads, output, 1, LEAST, |first, output| {
         vectorised!({
-            output.iter_mut().zip(&input[first..]).for_each(|(to, from)| *to = value(map, *from));
+            output.iter_mut().zip(&input[first..]).for_each(|(to, from)| *to = value(quantisation, *from));
         });
     });
 }
 
 /// The value that a byte represents.
-pub fn value(map: Affine, byte: u8) -> f32 {
-    map.value(integer(byte))
+pub fn value(quantisation: Affine, byte: u8) -> f32 {
+    quantisation.value(integer(byte))
 }

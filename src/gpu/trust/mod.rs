@@ -14,7 +14,7 @@ use crate::{
     Error, Result, Shape, Tensor,
     graph::{Activation, Conv, Padding, Window},
     kernels::{
-        self, Launch, Machine, Units, argmax, block, broadcast, copy, depthwise, exchange,
+        self, Launch, Machine, MatrixUnits, argmax, block, broadcast, copy, depthwise, exchange,
         gate::{self, Gate},
         mask, matrix, multiply_add, pointwise, pointwise_pool, pool,
         rank::{self, BoxInstance},
@@ -83,7 +83,7 @@ pub fn check(gpu: &Gpu) -> Result<Trust> {
 }
 
 /// Returns whether the device's matrix units compute correctly.
-pub(super) fn matrices(gpu: &Gpu, units: Units, element: Element) -> Result<bool> {
+pub(super) fn matrices(gpu: &Gpu, units: MatrixUnits, element: Element) -> Result<bool> {
     let machine = Machine { matrices: Some(units), element, ..Machine::default() };
     Ok(layers::product(&matrix::Matrix, &machine)?.check(gpu, element)?.passed())
 }
@@ -167,7 +167,12 @@ fn pooled_case(picture: &Tensor, x: Shape) -> Result<Case> {
     let conv = convolution(x.c, 30, 1, 1, 1, Activation::HardSwish);
     let y = output(&conv, x)?;
     Ok(Case {
-        launch: pointwise_pool::launch(&conv, x, y, pointwise_pool::Tile { pixels: 4, lanes: 8, depth: 4 }),
+        launch: pointwise_pool::launch(
+            &conv,
+            x,
+            y,
+            pointwise_pool::Tile { pixels: 4, workgroup_o: 8, depth: 4 },
+        ),
         reads: vec![on_device(picture, x), pointwise::pack(&conv), kernels::pack_bias(&conv)],
         expected: pointwise_pool::reference(&conv, picture, y),
     })
