@@ -27,8 +27,8 @@ struct Params {
     outputs: u32,  // channels of y / 4, rounded up
     share: u32,    // chunks per workgroup
     splits: u32,   // workgroups per tile
-    around: u32,   // the zero point of the depthwise convolution's input in all four bytes: the padding
-    // Zero point, or the curve's index of 0, and bounds of the rescaled sums.
+    padding: u32,  // the zero point of the depthwise convolution's input in all four bytes: the padding
+    // Zero point, or the index of the table's entry for 0, and bounds of the rescaled sums.
     expand_zero: u32,
     expand_least: u32,
     expand_most: u32,
@@ -54,16 +54,16 @@ const STAGED_X: u32 = ROUNDED * INPUTS;
 const OWN_X: u32 = (STAGED_X + WORKGROUP_SIZE - 1u) / WORKGROUP_SIZE;
 // Loads of x that an invocation has in flight together.
 const TOGETHER: u32 = 8u;
-// Words before the curves of the depthwise convolution and of the projection: a curve has CURVE words.
-const DEPTHWISE_CURVE: u32 = EXPAND_LOOKUP * CURVE;
-const PROJECT_CURVE: u32 = (EXPAND_LOOKUP + DEPTHWISE_LOOKUP) * CURVE;
+// Words before the tables of the depthwise convolution and of the projection: a table has TABLE_WORDS words.
+const DEPTHWISE_TABLE: u32 = EXPAND_HAS_TABLE * TABLE_WORDS;
+const PROJECT_TABLE: u32 = (EXPAND_HAS_TABLE + DEPTHWISE_HAS_TABLE) * TABLE_WORDS;
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> x: array<u32>;             // (pictures, height, width, inputs)
 @group(0) @binding(2) var<storage, read> weight: array<u32>;        // (KERNEL, KERNEL, expanded)
 @group(0) @binding(3) var<storage, read> product_weight: array<vec4<u32>>; // (inputs, expanded) if EXPAND, then (expanded, outputs) if PROJECT; one word per output if EXPAND_DOT or PROJECT_DOT, else per input
-@group(0) @binding(4) var<storage, read> numbers: array<vec4<i32>>; // (expanded, 4) if EXPAND, then (expanded, 4), then (outputs, 4) if PROJECT
-@group(0) @binding(5) var<storage, read> curve: array<u32>;         // four entries per word: one curve per convolution with a LOOKUP
+@group(0) @binding(4) var<storage, read> output_params: array<vec4<i32>>; // (expanded, 4) if EXPAND, then (expanded, 4), then (outputs, 4) if PROJECT
+@group(0) @binding(5) var<storage, read> table: array<u32>;         // four entries per word: one table per convolution that has one
 @group(0) @binding(6) var<storage, read> residual: array<u32>;      // shaped as y, if RESIDUAL
 @group(0) @binding(7) var<storage, read_write> y: array<u32>;       // (pictures, out_height, out_width, outputs or expanded)
 
@@ -159,7 +159,7 @@ fn main(
     for (var q = 0u; q < QUADS; q++) {
         let o = invocation % WORKGROUP_O + q * WORKGROUP_O;
         let output = min(o, params.outputs - 1u);
-        let n = numbers_of((EXPAND + 1u) * params.expanded + output);
+        let n = output_params_of((EXPAND + 1u) * params.expanded + output);
         for (var p = 0u; p < SUMS; p++) {
             if (PROJECT_DOT == 0u) {
                 sum[p][q] = vec4<i32>(exact[p][q]);
@@ -171,7 +171,7 @@ fn main(
             let at = invocation / WORKGROUP_O + p * WORKGROUP_P;
             let inside = first_y + at / TILE_W < params.out_height && first_x + at % TILE_W < params.out_width;
             if (inside && o < params.outputs) {
-                y[place(pixel[p]) + o] = requantised(n, sum[p][q], range, PROJECT_LOOKUP, PROJECT_CURVE);
+                y[place(pixel[p]) + o] = requantised(n, sum[p][q], range, PROJECT_HAS_TABLE, PROJECT_TABLE);
             }
         }
     }
@@ -202,7 +202,7 @@ fn expand(first_y: u32, first_x: u32, first_quad: u32, item: u32) {
             }
         }
     }
-    let n = numbers_of(quad);
+    let n = output_params_of(quad);
     let range = vec3(params.expand_zero, params.expand_least, params.expand_most);
     for (var p = 0u; p < PIXELS; p++) {
         let at = first + p;
@@ -211,8 +211,8 @@ fn expand(first_y: u32, first_x: u32, first_quad: u32, item: u32) {
         }
         let iy = first_y * STRIDE + at / REGION_W - params.top;
         let ix = first_x * STRIDE + at % REGION_W - params.left;
-        let word = requantised(n, sum[p] + n.bias, range, EXPAND_LOOKUP, 0u);
-        region[at * CHUNK + c] = select(params.around, word, iy < params.height && ix < params.width);
+        let word = requantised(n, sum[p] + n.bias, range, EXPAND_HAS_TABLE, 0u);
+        region[at * CHUNK + c] = select(params.padding, word, iy < params.height && ix < params.width);
     }
 }
 
@@ -240,7 +240,7 @@ fn depthwise(picture: u32, first_y: u32, first_x: u32, first_quad: u32, item: u3
                 let ix = first_x * STRIDE + rx - params.left;
                 let row = picture * params.height + min(iy, params.height - 1u);
                 let v = x[(row * params.width + min(ix, params.width - 1u)) * params.inputs + quad];
-                word = select(params.around, v, iy < params.height && ix < params.width);
+                word = select(params.padding, v, iy < params.height && ix < params.width);
             }
             input[s] = vec4<f32>(unpack4xI8(word));
         }
@@ -251,13 +251,13 @@ fn depthwise(picture: u32, first_y: u32, first_x: u32, first_quad: u32, item: u3
             }
         }
     }
-    let n = numbers_of(EXPAND * params.expanded + quad);
+    let n = output_params_of(EXPAND * params.expanded + quad);
     let range = vec3(params.depthwise_zero, params.depthwise_least, params.depthwise_most);
     for (var r = 0u; r < RUN; r++) {
         let oy = first_y + ty;
         let ox = first_x + tx + r;
         let inside = oy < params.out_height && ox < params.out_width && first_quad + c < params.expanded;
-        let word = requantised(n, vec4<i32>(sum[r]) + n.bias, range, DEPTHWISE_LOOKUP, DEPTHWISE_CURVE);
+        let word = requantised(n, vec4<i32>(sum[r]) + n.bias, range, DEPTHWISE_HAS_TABLE, DEPTHWISE_TABLE);
         if (PROJECT == 1u) {
             // Channels past the last must not contribute to sums.
             middle[(ty * TILE_W + tx + r) * CHUNK + c] = select(0u, word, inside);

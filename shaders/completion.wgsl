@@ -1,7 +1,7 @@
 // Stores an output of a convolution in int8. The host appends this file to any kernel that calls `complete`.
 // Such a kernel has all fields of `params` that are read here.
 
-fn complete(n: Numbers, pixel: u32, output: u32, sum: vec4<i32>) {
+fn complete(n: OutputParams, pixel: u32, output: u32, sum: vec4<i32>) {
     let at = place(pixel) + output;
     if (FLOAT == 1u) {
         let v = activate(0u, vec4<f32>(sum) * bitcast<vec4<f32>>(n.multiplier));
@@ -16,5 +16,5 @@ fn complete(n: Numbers, pixel: u32, output: u32, sum: vec4<i32>) {
         }
         return;
     }
-    y[at] = requantised(n, sum, vec3(params.zero, params.least, params.most), LOOKUP, 0u);
+    y[at] = requantised(n, sum, vec3(params.zero, params.least, params.most), HAS_TABLE, 0u);
 }

@@ -52,7 +52,7 @@ fn main(
     let first_output = tile % across * WORKGROUP_O * QUADS + invocation % WORKGROUP_O;
     let nth = tile / across * WORKGROUP_P + invocation % TILES / WORKGROUP_O;
     let run = min(nth, params.runs - 1u);
-    let part = invocation / TILES;
+    let split = invocation / TILES;
     let runs = (params.out_width + COLUMNS - 1u) / COLUMNS; // of a row
     let first = run % runs * COLUMNS;
     let row = run / runs;
@@ -64,7 +64,7 @@ fn main(
     for (var q = 0u; q < QUADS; q++) {
         output[q] = min(first_output + q * WORKGROUP_O, params.outputs - 1u);
         for (var c = 0u; c < COLUMNS; c++) {
-            sum[c][q] = select(vec4(0.0), bias[output[q]], part == 0u);
+            sum[c][q] = select(vec4(0.0), bias[output[q]], split == 0u);
         }
     }
     for (var ky = 0u; ky < KERNEL; ky++) {
@@ -82,7 +82,7 @@ fn main(
                 inside[s] = ix < params.width;
                 pixel[s] = (line + min(ix, params.width - 1u)) * params.inputs;
             }
-            for (var i = part; i < params.inputs; i += SPLIT) {
+            for (var i = split; i < params.inputs; i += SPLIT) {
                 var input: array<vec4<f32>, SPAN>;
                 for (var s = 0u; s < SPAN; s++) {
                     input[s] = vec4<f32>(x[pixel[s] + i]);
@@ -106,8 +106,8 @@ fn main(
     if (SPLIT > 1u) {
         for (var c = 0u; c < COLUMNS; c++) {
             for (var q = 0u; q < QUADS; q++) {
-                if (part > 0u) {
-                    partial[((part - 1u) * SUMS + c * QUADS + q) * TILES + invocation % TILES] = sum[c][q];
+                if (split > 0u) {
+                    partial[((split - 1u) * SUMS + c * QUADS + q) * TILES + invocation % TILES] = sum[c][q];
                 }
             }
         }
@@ -120,7 +120,7 @@ fn main(
             }
         }
     }
-    if (part > 0u || nth >= params.runs) {
+    if (split > 0u || nth >= params.runs) {
         return;
     }
     for (var c = 0u; c < COLUMNS; c++) {

@@ -13,8 +13,8 @@ struct Params {
     left: u32,    // columns of padding on the left
     outputs: u32, // channels / 4, rounded up
     invocations: u32, // pictures * ceil(out_height / ROWS) * ceil(out_width / COLUMNS) * outputs
-    around: u32,  // the zero point of x in all four bytes: the padding
-    zero: u32,    // zero point of y, or the curve's index of 0
+    padding: u32, // the zero point of x in all four bytes: the padding
+    zero: u32,    // zero point of y, or the index of the table's entry for 0
     least: u32,   // bounds of the rescaled sums
     most: u32,
     residual_zero: u32,  // zero point of the residual
@@ -30,8 +30,8 @@ const LINES: u32 = (ROWS - 1u) * STRIDE + (KERNEL - 1u) * DILATION + 1u;
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> x: array<u32>;             // (pictures, height, width, outputs)
 @group(0) @binding(2) var<storage, read> weight: array<u32>;        // (KERNEL, KERNEL, outputs)
-@group(0) @binding(3) var<storage, read> numbers: array<vec4<i32>>; // (outputs, 4)
-@group(0) @binding(4) var<storage, read> curve: array<u32>;         // four entries per word, if LOOKUP
+@group(0) @binding(3) var<storage, read> output_params: array<vec4<i32>>; // (outputs, 4)
+@group(0) @binding(4) var<storage, read> table: array<u32>;         // four entries per word, if HAS_TABLE
 @group(0) @binding(5) var<storage, read> residual: array<u32>;      // shaped as y, if RESIDUAL
 @group(0) @binding(6) var<storage, read_write> y: array<u32>;       // (pictures, out_height, out_width, outputs)
 
@@ -66,7 +66,7 @@ fn main(
         var input: array<vec4<f32>, SPAN>;
         for (var s = 0u; s < SPAN; s++) {
             let inside = iy < params.height && first * STRIDE + s - params.left < params.width;
-            input[s] = vec4<f32>(unpack4xI8(select(params.around, words[s], inside)));
+            input[s] = vec4<f32>(unpack4xI8(select(params.padding, words[s], inside)));
         }
         for (var r = 0u; r < ROWS; r++) {
             // If the window of output row r has this line, it is the window's row `away / DILATION`.
@@ -82,7 +82,7 @@ fn main(
             }
         }
     }
-    let n = numbers_of(quad);
+    let n = output_params_of(quad);
     var whole: array<array<vec4<i32>, COLUMNS>, ROWS>;
     for (var r = 0u; r < ROWS; r++) {
         let row = picture * params.out_height + min(first_row + r, params.out_height - 1u);

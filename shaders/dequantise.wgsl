@@ -2,7 +2,7 @@
 
 struct Params {
     invocations: u32, // pictures * pixels * quads
-    step: u32, // scale, as f32 bits
+    scale: u32, // as f32 bits
     zero: u32, // zero point
 }
 
@@ -18,6 +18,6 @@ fn main(
 ) {
     let index = (group.y * groups.x + group.x) * WORKGROUP_SIZE + invocation;
     if (index < params.invocations) {
-        y[index] = Quad(bitcast<f32>(params.step) * vec4<f32>(unpack4xI8(x[index]) - bitcast<i32>(params.zero)));
+        y[index] = Quad(bitcast<f32>(params.scale) * vec4<f32>(unpack4xI8(x[index]) - bitcast<i32>(params.zero)));
     }
 }

@@ -26,8 +26,8 @@ fn main(
 ) {
     let index = (group.y * groups.x + group.x) * WORKGROUP_SIZE + invocation;
     if (index < params.invocations) {
-        let steps = unpack4xI8(x[index]) - bitcast<i32>(params.x_zero);
-        let moved = rescaled(steps, vec4(bitcast<i32>(params.multiplier)), vec4(params.shift));
+        let offset = unpack4xI8(x[index]) - bitcast<i32>(params.x_zero);
+        let moved = rescaled(offset, vec4(bitcast<i32>(params.multiplier)), vec4(params.shift));
         y[place(index / params.outputs) + index % params.outputs] = pack4xI8Clamp(moved + bitcast<i32>(params.zero));
     }
 }

@@ -3,7 +3,7 @@
 //   y[p, o] = activate(sum over t, i of x[p + t, i] * gate[i] * weight[t, i, o] + bias[o] + residual[p, o])
 //
 // A product of pixels by channels. Its inner dimension is the inputs of the window's first tap, then those of
-// the second, and so on, DEEP at a time. A pointwise layer has one tap.
+// the second, and so on, TILE_K at a time. A pointwise layer has one tap.
 //
 // A workgroup's tile has four subtiles, two along the pixels by two along the outputs, of ROWS x COLUMNS
 // matrices of SIDE x SIDE sums each. A subgroup makes one subtile per round: four subgroups take one round,
@@ -31,12 +31,12 @@ struct Params {
     whole_picture: u32, // quads from one picture of the whole map to the next
 }
 
-const DEEP_QUADS: u32 = DEEP / 4u;
+const TILE_K_QUADS: u32 = TILE_K / 4u;
 const SIDE_QUADS: u32 = SIDE / 4u;
 const MATRIX: u32 = SIDE * SIDE;
 const SUBTILES: u32 = 4u;
 const SUBTILE_P: u32 = ROWS * SIDE; // pixels of a subtile
-const OWN: u32 = (2u * SUBTILE_P * DEEP_QUADS + WORKGROUP_SIZE - 1u) / WORKGROUP_SIZE; // vec4s that an invocation loads per step
+const OWN: u32 = (2u * SUBTILE_P * TILE_K_QUADS + WORKGROUP_SIZE - 1u) / WORKGROUP_SIZE; // vec4s that an invocation loads per step
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> x: array<Quad>;         // (pictures, height, width, inputs)
@@ -46,7 +46,7 @@ const OWN: u32 = (2u * SUBTILE_P * DEEP_QUADS + WORKGROUP_SIZE - 1u) / WORKGROUP
 @group(0) @binding(5) var<storage, read> gate: array<Quad>;      // (pictures, inputs), 0 to 1, if GATED
 @group(0) @binding(6) var<storage, read_write> y: array<Quad>;   // (pixels, outputs)
 
-var<workgroup> tile: array<Scalar, 2u * SUBTILE_P * DEEP>; // (2 * SUBTILE_P, DEEP)
+var<workgroup> tile: array<Scalar, 2u * SUBTILE_P * TILE_K>; // (2 * SUBTILE_P, TILE_K)
 var<workgroup> made: array<f32, SUBTILES * MATRIX>;      // (SUBTILES, SIDE, SIDE)
 
 @compute @workgroup_size(WORKGROUP_SIZE)
@@ -72,10 +72,10 @@ fn main(
         let first_matrix = (index % across * 2u + subtile % 2u) * COLUMNS;
 
         // Pixels past the last repeat it and are not stored.
-        let first_item = pixels.x * DEEP_QUADS + invocation;
+        let first_item = pixels.x * TILE_K_QUADS + invocation;
         var windows: array<Window, OWN>;
         for (var n = 0u; n < OWN; n++) {
-            let pixel = first_pixel + (first_item + n * WORKGROUP_SIZE) / DEEP_QUADS;
+            let pixel = first_pixel + (first_item + n * WORKGROUP_SIZE) / TILE_K_QUADS;
             windows[n] = window_of(min(pixel, params.batch_pixels - 1u));
         }
         var next = fetch(0u, invocation, windows);
@@ -83,7 +83,7 @@ fn main(
         for (var step = 0u; step < steps; step++) {
             for (var n = 0u; n < OWN; n++) {
                 let item = first_item + n * WORKGROUP_SIZE;
-                if (item < pixels.y * DEEP_QUADS) {
+                if (item < pixels.y * TILE_K_QUADS) {
                     // Rounded to f16 again where maps are f16, because the matrix units accept nothing else.
                     let v = Quad(value_of(next[n]));
                     for (var channel = 0u; channel < 4u; channel++) {
@@ -94,14 +94,15 @@ fn main(
             workgroupBarrier();
             // After the last step too, where the values are unused: a branch would wait for the loads.
             next = fetch(step + 1u, invocation, windows);
-            for (var k = 0u; k < DEEP / SIDE; k++) {
+            for (var k = 0u; k < TILE_K / SIDE; k++) {
                 var left: array<LeftMatrix, ROWS>;
                 for (var r = 0u; r < ROWS; r++) {
-                    left[r] = coopLoadT<LeftMatrix>(&tile[(subtile / 2u * ROWS + r) * SIDE * DEEP + k * SIDE], DEEP);
+                    let at = (subtile / 2u * ROWS + r) * SIDE * TILE_K + k * SIDE;
+                    left[r] = coopLoadT<LeftMatrix>(&tile[at], TILE_K);
                 }
                 for (var c = 0u; c < COLUMNS; c++) {
                     // Matrices past the last repeat it; their sums are not stored.
-                    let matrix = (step * (DEEP / SIDE) + k) * matrices + min(first_matrix + c, matrices - 1u);
+                    let matrix = (step * (TILE_K / SIDE) + k) * matrices + min(first_matrix + c, matrices - 1u);
                     let right = coopLoad<RightMatrix>(&weight[matrix * MATRIX], SIDE);
                     for (var r = 0u; r < ROWS; r++) {
                         sum[r][c] = coopMultiplyAdd(left[r], right, sum[r][c]);
@@ -136,15 +137,15 @@ fn main(
 }
 
 fn steps_of_tap() -> u32 {
-    return (params.inputs + DEEP_QUADS - 1u) / DEEP_QUADS;
+    return (params.inputs + TILE_K_QUADS - 1u) / TILE_K_QUADS;
 }
 
-// An invocation's loads of a step. WORKGROUP_SIZE is a multiple of DEEP_QUADS, so an invocation loads the
+// An invocation's loads of a step. WORKGROUP_SIZE is a multiple of TILE_K_QUADS, so an invocation loads the
 // same term of all its pixels.
 fn fetch(step: u32, invocation: u32, windows: array<Window, OWN>) -> array<Loaded, OWN> {
-    var term = term_of(0u, step * DEEP_QUADS + invocation % DEEP_QUADS);
+    var term = term_of(0u, step * TILE_K_QUADS + invocation % TILE_K_QUADS);
     if (TAPS > 1u) {
-        term = term_of(step / steps_of_tap(), step % steps_of_tap() * DEEP_QUADS + invocation % DEEP_QUADS);
+        term = term_of(step / steps_of_tap(), step % steps_of_tap() * TILE_K_QUADS + invocation % TILE_K_QUADS);
     }
     var fetched: array<Loaded, OWN>;
     for (var n = 0u; n < OWN; n++) {

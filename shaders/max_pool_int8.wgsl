@@ -48,7 +48,7 @@ fn main(
             }
         }
     }
-    let steps = largest - bitcast<i32>(params.x_zero);
-    let moved = rescaled(steps, vec4(bitcast<i32>(params.multiplier)), vec4(params.shift));
+    let offset = largest - bitcast<i32>(params.x_zero);
+    let moved = rescaled(offset, vec4(bitcast<i32>(params.multiplier)), vec4(params.shift));
     y[index] = pack4xI8Clamp(moved + bitcast<i32>(params.zero));
 }

@@ -52,8 +52,8 @@ fn main(
     }
 
     if (invocation < WORKGROUP_Q && quad < params.quads && picture < params.pictures) {
-        let steps = sum - bitcast<i32>(params.zeros);
-        let mean = rescaled(steps, vec4(bitcast<i32>(params.multiplier)), vec4(params.shift));
+        let offset = sum - bitcast<i32>(params.zeros);
+        let mean = rescaled(offset, vec4(bitcast<i32>(params.multiplier)), vec4(params.shift));
         y[picture * params.quads + quad] = pack4xI8Clamp(mean + bitcast<i32>(params.zero));
     }
 }

@@ -21,8 +21,8 @@ struct Params {
     iterations: u32, // of DEPTH words of inputs each
     outputs: u32, // channels / 4, rounded up
     runs: u32,    // pictures * out_height * ceil(out_width / COLUMNS)
-    around: u32,  // the zero point of x in all four bytes: the padding
-    zero: u32,    // zero point of y, or the curve's index of 0
+    padding: u32, // the zero point of x in all four bytes: the padding
+    zero: u32,    // zero point of y, or the index of the table's entry for 0
     least: u32,   // bounds of the rescaled sums
     most: u32,
     residual_zero: u32,  // zero point of the residual
@@ -35,8 +35,8 @@ struct Params {
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> x: array<u32>;             // (pictures, height, width, inputs)
 @group(0) @binding(2) var<storage, read> weight: array<vec4<u32>>;  // (KERNEL, KERNEL, iterations * DEPTH, outputs); one word per output if DOT, else per input
-@group(0) @binding(3) var<storage, read> numbers: array<vec4<i32>>; // (outputs, 4)
-@group(0) @binding(4) var<storage, read> curve: array<u32>;         // four entries per word, if LOOKUP
+@group(0) @binding(3) var<storage, read> output_params: array<vec4<i32>>; // (outputs, 4)
+@group(0) @binding(4) var<storage, read> table: array<u32>;         // four entries per word, if HAS_TABLE
 @group(0) @binding(5) var<storage, read> residual: array<u32>;      // shaped as y, if RESIDUAL
 @group(0) @binding(6) var<storage, read_write> y: array<u32>;       // (pictures, out_height, out_width, outputs)
 
@@ -59,7 +59,7 @@ fn main(
     let first_output = tile % across * WORKGROUP_O * QUADS + invocation % WORKGROUP_O;
     let nth = tile / across * WORKGROUP_P + invocation % TILES / WORKGROUP_O;
     let run = min(nth, params.runs - 1u);
-    let part = invocation / TILES;
+    let split = invocation / TILES;
     let runs = (params.out_width + COLUMNS - 1u) / COLUMNS; // of a row
     let first = run % runs * COLUMNS;
     let row = run / runs;
@@ -84,7 +84,7 @@ fn main(
                 inside[s] = ix < params.width && iy < params.height;
                 pixel[s] = (line + min(ix, params.width - 1u)) * params.inputs;
             }
-            for (var iteration = part; iteration < params.iterations; iteration += SPLIT) {
+            for (var iteration = split; iteration < params.iterations; iteration += SPLIT) {
                 // In the last iteration words past the inputs belong to another pixel; their weights are
                 // zero.
                 var input: array<array<u32, SPAN>, DEPTH>;
@@ -106,7 +106,7 @@ fn main(
                     var value: array<vec4<f32>, SPAN>;
                     for (var s = 0u; s < SPAN; s++) {
                         if (KERNEL > 1u) {
-                            input[d][s] = select(params.around, input[d][s], inside[s]);
+                            input[d][s] = select(params.padding, input[d][s], inside[s]);
                         }
                         if (DOT == 0u) {
                             value[s] = vec4<f32>(unpack4xI8(input[d][s]));
@@ -142,8 +142,8 @@ fn main(
     if (SPLIT > 1u) {
         for (var c = 0u; c < COLUMNS; c++) {
             for (var q = 0u; q < QUADS; q++) {
-                if (part > 0u) {
-                    partial[((part - 1u) * SUMS + c * QUADS + q) * TILES + invocation % TILES] = sum[c][q];
+                if (split > 0u) {
+                    partial[((split - 1u) * SUMS + c * QUADS + q) * TILES + invocation % TILES] = sum[c][q];
                 }
             }
         }
@@ -156,11 +156,11 @@ fn main(
             }
         }
     }
-    if (part > 0u || nth >= params.runs) {
+    if (split > 0u || nth >= params.runs) {
         return;
     }
     for (var q = 0u; q < QUADS; q++) {
-        let n = numbers_of(output[q]);
+        let n = output_params_of(output[q]);
         for (var c = 0u; c < COLUMNS; c++) {
             let pixel = row * params.out_width + min(first + c, params.out_width - 1u);
             sum[c][q] = with_residual(n, pixel, output[q], sum[c][q]);

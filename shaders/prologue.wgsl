@@ -13,5 +13,6 @@ fn load_input(row: u32, gates: u32, i: u32) -> SumQuad {
 // The offset of the gate of a pixel's picture. `first` is the invocation's first pixel: unless MANY_GATES,
 // all pixels of an invocation are of one picture, so that its gate is loaded once.
 fn gates_of(first: u32, pixel: u32) -> u32 {
-    return select(min(first, params.batch_pixels - 1u), pixel, MANY_GATES == 1u) / params.picture_pixels * params.inputs;
+    let own = select(min(first, params.batch_pixels - 1u), pixel, MANY_GATES == 1u);
+    return own / params.picture_pixels * params.inputs;
 }

@@ -2,7 +2,7 @@
 
 struct Params {
     invocations: u32, // pictures * pixels * quads
-    steps: u32,   // 1 / scale, as f32 bits
+    inverse_scale: u32, // as f32 bits
     zero: u32,    // zero point
 }
 
@@ -18,7 +18,7 @@ fn main(
 ) {
     let index = (group.y * groups.x + group.x) * WORKGROUP_SIZE + invocation;
     if (index < params.invocations) {
-        let steps = clamp(round(vec4<f32>(x[index]) * bitcast<f32>(params.steps)), vec4(-512.0), vec4(512.0));
-        y[index] = pack4xI8Clamp(vec4<i32>(steps) + bitcast<i32>(params.zero));
+        let offset = clamp(round(vec4<f32>(x[index]) * bitcast<f32>(params.inverse_scale)), vec4(-512.0), vec4(512.0));
+        y[index] = pack4xI8Clamp(vec4<i32>(offset) + bitcast<i32>(params.zero));
     }
 }

@@ -1,5 +1,5 @@
 // Rescales 32-bit integers, bit for bit as `graph::Integers` does on the CPU. The host appends this file to
-// any kernel that calls `rescaled`, directly or through `numbers.wgsl`.
+// any kernel that calls `rescaled`, directly or through `output_params.wgsl`.
 
 // Returns x * multiplier / 2^shift, halves rounded up, clamped to +-2^30; callers clamp it to smaller ranges.
 fn rescaled(x: vec4<i32>, multiplier: vec4<i32>, shift: vec4<u32>) -> vec4<i32> {

@@ -26,9 +26,10 @@ fn main(
     let index = (group.y * groups.x + group.x) * WORKGROUP_SIZE + invocation;
     if (index < params.invocations) {
         let picture = index / (params.picture_pixels * params.quads);
-        let steps = unpack4xI8(x[index]) - bitcast<i32>(params.x_zero);
-        let gates = unpack4xI8(gate[picture * params.quads + index % params.quads]) - bitcast<i32>(params.gate_zero);
-        let scaled = rescaled(steps * gates, vec4(bitcast<i32>(params.multiplier)), vec4(params.shift));
+        let offset = unpack4xI8(x[index]) - bitcast<i32>(params.x_zero);
+        let gates = unpack4xI8(gate[picture * params.quads + index % params.quads]);
+        let gate_offset = gates - bitcast<i32>(params.gate_zero);
+        let scaled = rescaled(offset * gate_offset, vec4(bitcast<i32>(params.multiplier)), vec4(params.shift));
         y[index] = pack4xI8Clamp(scaled + bitcast<i32>(params.zero));
     }
 }

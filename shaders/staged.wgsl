@@ -5,11 +5,11 @@
 // A product of pixels by channels. Its inner dimension is the inputs of the window's first tap, then those of
 // the second, and so on; a term is four inputs of a tap. A pointwise layer has one tap.
 //
-// A workgroup makes TILE_P pixels by TILE_O x 4 channels. Its invocations form SPLIT parts, which split the
-// terms (split-K). A part processes DEEP terms per iteration: its invocations load pixels and weights to
+// A workgroup makes TILE_P pixels by TILE_O x 4 channels. Its invocations form SPLIT groups, which split
+// the terms (split-K). A group processes TILE_K terms per iteration: its invocations load pixels and weights to
 // workgroup memory, each value once and coalesced; while they multiply, the values of the next iteration are
 // in flight to registers. An invocation's register tile is PIXELS x QUADS vec4 accumulators, as in
-// `pointwise`. WORKGROUP_O invocations of a part lie along the outputs, WORKGROUP_P along the pixels.
+// `pointwise`. WORKGROUP_O invocations of a group lie along the outputs, WORKGROUP_P along the pixels.
 
 struct Params {
     alarm: u32, // the overflow flag's value if this step overflows
@@ -28,15 +28,15 @@ struct Params {
     whole_picture: u32, // quads from one picture of the whole map to the next
 }
 
-const PART_SIZE: u32 = WORKGROUP_O * WORKGROUP_P; // invocations of a part
+const GROUP_SIZE: u32 = WORKGROUP_O * WORKGROUP_P; // invocations of a group
 const TILE_P: u32 = WORKGROUP_P * PIXELS;
 const TILE_O: u32 = WORKGROUP_O * QUADS;
 const SUMS: u32 = PIXELS * QUADS;
-// vec4s that a part loads per iteration, then those that an invocation loads.
-const STAGED_X: u32 = TILE_P * DEEP;
-const STAGED_W: u32 = TILE_O * DEEP * 4u;
-const OWN_X: u32 = (STAGED_X + PART_SIZE - 1u) / PART_SIZE;
-const OWN_W: u32 = (STAGED_W + PART_SIZE - 1u) / PART_SIZE;
+// vec4s that a group loads per iteration, then those that an invocation loads.
+const STAGED_X: u32 = TILE_P * TILE_K;
+const STAGED_W: u32 = TILE_O * TILE_K * 4u;
+const OWN_X: u32 = (STAGED_X + GROUP_SIZE - 1u) / GROUP_SIZE;
+const OWN_W: u32 = (STAGED_W + GROUP_SIZE - 1u) / GROUP_SIZE;
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> x: array<Quad>;         // (pictures, height, width, inputs)
@@ -46,9 +46,9 @@ const OWN_W: u32 = (STAGED_W + PART_SIZE - 1u) / PART_SIZE;
 @group(0) @binding(5) var<storage, read> gate: array<Quad>;      // (pictures, inputs), 0 to 1, if GATED
 @group(0) @binding(6) var<storage, read_write> y: array<Quad>;   // (pixels, outputs)
 
-var<workgroup> staged_x: array<Quad, SPLIT * STAGED_X>;               // (SPLIT, TILE_P, DEEP)
-var<workgroup> staged_w: array<Quad, SPLIT * STAGED_W>;               // (SPLIT, DEEP, 4, TILE_O)
-var<workgroup> partial: array<vec4<f32>, SPLIT / 2u * SUMS * PART_SIZE + 1u>; // (SPLIT / 2, SUMS, PART_SIZE)
+var<workgroup> staged_x: array<Quad, SPLIT * STAGED_X>;               // (SPLIT, TILE_P, TILE_K)
+var<workgroup> staged_w: array<Quad, SPLIT * STAGED_W>;               // (SPLIT, TILE_K, 4, TILE_O)
+var<workgroup> partial: array<vec4<f32>, SPLIT / 2u * SUMS * GROUP_SIZE + 1u>; // (SPLIT / 2, SUMS, GROUP_SIZE)
 
 // An invocation's loads of an iteration: from the windows of its pixels, and of weights.
 struct Fetched {
@@ -66,48 +66,48 @@ fn main(
     let tile = group.y * groups.x + group.x;
     let first_output = tile % across * TILE_O;
     let first_pixel = tile / across * TILE_P;
-    let part = invocation / PART_SIZE;
-    let own = invocation % PART_SIZE;
+    let split = invocation / GROUP_SIZE;
+    let own = invocation % GROUP_SIZE;
 
     // Pixels and outputs past the edge repeat the last one and are not stored.
     var windows: array<Window, OWN_X>;
     for (var n = 0u; n < OWN_X; n++) {
-        windows[n] = window_of(min(first_pixel + (own + n * PART_SIZE) / DEEP, params.batch_pixels - 1u));
+        windows[n] = window_of(min(first_pixel + (own + n * GROUP_SIZE) / TILE_K, params.batch_pixels - 1u));
     }
-    let iterations = (TAPS * params.inputs + SPLIT * DEEP - 1u) / (SPLIT * DEEP);
-    var next = fetch(own, part * DEEP, first_output, windows);
+    let iterations = (TAPS * params.inputs + SPLIT * TILE_K - 1u) / (SPLIT * TILE_K);
+    var next = fetch(own, split * TILE_K, first_output, windows);
     var sum: array<array<vec4<f32>, QUADS>, PIXELS>;
     for (var p = 0u; p < PIXELS; p++) {
         for (var q = 0u; q < QUADS; q++) {
             let o = min(first_output + own % WORKGROUP_O + q * WORKGROUP_O, params.outputs - 1u);
-            sum[p][q] = select(vec4(0.0), bias[o], part == 0u);
+            sum[p][q] = select(vec4(0.0), bias[o], split == 0u);
         }
     }
     for (var iteration = 1u; iteration <= iterations; iteration++) {
         // All invocations have read the values that are overwritten now.
         workgroupBarrier();
         for (var n = 0u; n < OWN_X; n++) {
-            if (n + 1u < OWN_X || own + n * PART_SIZE < STAGED_X) {
-                staged_x[part * STAGED_X + own + n * PART_SIZE] = Quad(value_of(next.x[n]));
+            if (n + 1u < OWN_X || own + n * GROUP_SIZE < STAGED_X) {
+                staged_x[split * STAGED_X + own + n * GROUP_SIZE] = Quad(value_of(next.x[n]));
             }
         }
         for (var n = 0u; n < OWN_W; n++) {
-            let item = own + n * PART_SIZE;
+            let item = own + n * GROUP_SIZE;
             if (n + 1u < OWN_W || item < STAGED_W) {
-                let deep = item / (4u * TILE_O);
-                staged_w[part * STAGED_W + (deep * 4u + item % 4u) * TILE_O + item / 4u % TILE_O] = next.w[n];
+                let k = item / (4u * TILE_O);
+                staged_w[split * STAGED_W + (k * 4u + item % 4u) * TILE_O + item / 4u % TILE_O] = next.w[n];
             }
         }
         workgroupBarrier();
         // After the last iteration too, where the values are unused: a branch would wait for the loads.
-        next = fetch(own, (iteration * SPLIT + part) * DEEP, first_output, windows);
-        for (var deep = 0u; deep < DEEP; deep++) {
+        next = fetch(own, (iteration * SPLIT + split) * TILE_K, first_output, windows);
+        for (var k = 0u; k < TILE_K; k++) {
             var input: array<vec4<f32>, PIXELS>;
             for (var p = 0u; p < PIXELS; p++) {
-                input[p] = vec4<f32>(staged_x[part * STAGED_X + (own / WORKGROUP_O + p * WORKGROUP_P) * DEEP + deep]);
+                input[p] = vec4<f32>(staged_x[split * STAGED_X + (own / WORKGROUP_O + p * WORKGROUP_P) * TILE_K + k]);
             }
             for (var q = 0u; q < QUADS; q++) {
-                let at = part * STAGED_W + deep * 4u * TILE_O + own % WORKGROUP_O + q * WORKGROUP_O;
+                let at = split * STAGED_W + k * 4u * TILE_O + own % WORKGROUP_O + q * WORKGROUP_O;
                 let w = mat4x4<f32>(
                     vec4<f32>(staged_w[at]),
                     vec4<f32>(staged_w[at + TILE_O]),
@@ -121,26 +121,26 @@ fn main(
         }
     }
 
-    // Parts add up their accumulators in pairs.
+    // Groups add up their accumulators in pairs.
     for (var half = SPLIT / 2u; half > 0u; half /= 2u) {
         workgroupBarrier();
         for (var p = 0u; p < PIXELS; p++) {
             for (var q = 0u; q < QUADS; q++) {
-                if (part >= half && part < 2u * half) {
-                    partial[((part - half) * SUMS + p * QUADS + q) * PART_SIZE + own] = sum[p][q];
+                if (split >= half && split < 2u * half) {
+                    partial[((split - half) * SUMS + p * QUADS + q) * GROUP_SIZE + own] = sum[p][q];
                 }
             }
         }
         workgroupBarrier();
         for (var p = 0u; p < PIXELS; p++) {
             for (var q = 0u; q < QUADS; q++) {
-                if (part < half) {
-                    sum[p][q] += partial[(part * SUMS + p * QUADS + q) * PART_SIZE + own];
+                if (split < half) {
+                    sum[p][q] += partial[(split * SUMS + p * QUADS + q) * GROUP_SIZE + own];
                 }
             }
         }
     }
-    if (part > 0u) {
+    if (split > 0u) {
         return;
     }
     for (var p = 0u; p < PIXELS; p++) {
@@ -162,11 +162,11 @@ fn main(
     raise();
 }
 
-// An invocation's loads of an iteration whose terms start at `first`. PART_SIZE is a multiple of DEEP, so an
+// An invocation's loads of an iteration whose terms start at `first`. GROUP_SIZE is a multiple of TILE_K, so an
 // invocation loads the same term of all its pixels.
 fn fetch(own: u32, first: u32, first_output: u32, windows: array<Window, OWN_X>) -> Fetched {
     let terms = TAPS * params.inputs;
-    let nth = first + own % DEEP;
+    let nth = first + own % TILE_K;
     var term = term_of(0u, nth);
     if (TAPS > 1u) {
         term = term_of(nth / params.inputs, nth % params.inputs);
@@ -176,7 +176,7 @@ fn fetch(own: u32, first: u32, first_output: u32, windows: array<Window, OWN_X>)
         fetched.x[n] = load(windows[n], term);
     }
     for (var n = 0u; n < OWN_W; n++) {
-        let item = own + n * PART_SIZE;
+        let item = own + n * GROUP_SIZE;
         let w = min(first + item / (4u * TILE_O), terms - 1u);
         let o = min(first_output + item / 4u % TILE_O, params.outputs - 1u);
         fetched.w[n] = weight[(w * params.outputs + o) * 4u + item % 4u];

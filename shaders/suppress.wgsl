@@ -95,11 +95,11 @@ fn main(
             y[start + kept] = winner;
         }
         kept++;
-        let around = bounds[picture + u32(winner.y)];
+        let kept_box = bounds[picture + u32(winner.y)];
         for (var i = 0u; invocation + i * WORKGROUP_SIZE < params.slots; i++) {
             let other = invocation + i * WORKGROUP_SIZE;
             if (((alive >> i) & 1u) == 1u
-                && (other == chosen || overlaps_too_far(around, bounds[picture + u32(x[start + other].y)]))) {
+                && (other == chosen || overlaps_too_far(kept_box, bounds[picture + u32(x[start + other].y)]))) {
                 alive &= ~(1u << i);
             }
         }

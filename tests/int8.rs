@@ -503,7 +503,7 @@ fn extreme_values_match_their_reference() {
                 let maps = [x, scales[(at + 3) % scales.len()], y].map(|scale| Affine { scale, zero: 5 });
                 let graph = graph_of(&case, maps, true);
                 check_cpu(&graph, &input).unwrap();
-                if activation.needs_lookup() || activation == Activation::Relu6 {
+                if activation.needs_table() || activation == Activation::Relu6 {
                     check_gpus(&graph, &input, at % 2 == 0).unwrap();
                 }
             }

@@ -254,7 +254,7 @@ fn every_kind_of_layer_is_quantised() {
         }
         // An int8 layer reads int8 maps, and writes one unless it is an output.
         for (_, node) in quantized.graph.nodes().filter(|(_, node)| node.weight_scales.is_some()) {
-            let Op::Conv(conv) = &node.op else { panic!("{} has steps", node.name()) };
+            let Op::Conv(conv) = &node.op else { panic!("{} has scales", node.name()) };
             assert!(
                 node.inputs.iter().all(|id| quantized.graph.node(*id).quantisation.is_some()),
                 "{}",

@@ -205,7 +205,7 @@ fn int8_blocks(x: Shape, conv: impl Fn(usize, usize, usize, usize, Activation) -
     let mut activations = Activation::ALL.into_iter().cycle();
     let mut next = || activations.next().expect("a cycle does not end");
     for (kernel, stride, dilation) in [(3, 1, 1), (3, 2, 1), (5, 1, 1), (5, 2, 1), (5, 1, 2)] {
-        for (residual, step) in [(false, 0.01), (true, 0.01), (true, 1e-7)] {
+        for (residual, scale) in [(false, 0.01), (true, 0.01), (true, 1e-7)] {
             // Some weights are 1, so that sums are large.
             let mut conv = |groups, kernel, stride, dilation| {
                 let conv = conv(groups, kernel, stride, dilation, next());
@@ -220,7 +220,7 @@ fn int8_blocks(x: Shape, conv: impl Fn(usize, usize, usize, usize, Activation) -
             let int8 = |inputs: usize| Int8 {
                 inputs: vec![map; inputs],
                 output: Some(map),
-                weight_scales: Some([step; 24].into()),
+                weight_scales: Some([scale; 24].into()),
             };
             for (expands, projects) in [(true, true), (true, false), (false, true)] {
                 let fused = BlockInt8 {
@@ -266,11 +266,11 @@ fn int8_variants(x: Shape, conv: impl Fn(usize, usize, usize, usize, Activation)
     for (op, y) in &ops {
         for residual in [false, true] {
             // Scales that leave room to shift the sums, or do not, and floating-point outputs.
-            for (step, output) in [(0.01, Some(map)), (1e7, Some(map)), (0.01, None)] {
+            for (scale, output) in [(0.01, Some(map)), (1e7, Some(map)), (0.01, None)] {
                 let int8 = Int8 {
                     inputs: vec![map; 2][..1 + usize::from(residual)].to_vec(),
                     output,
-                    weight_scales: Some([step; 24].into()),
+                    weight_scales: Some([scale; 24].into()),
                 };
                 let inputs = [x, *y][..1 + usize::from(residual)].to_vec();
                 let picture = [x.h, x.w];
@@ -312,11 +312,11 @@ fn every_shader_file_has_a_host_file_and_a_variant_here() {
         let stem = path.file_stem().unwrap().to_str().unwrap();
         if ![
             "activation",
+            "bounded_offset",
             "bytes",
             "completion",
             "epilogue",
-            "bounded_offset",
-            "numbers",
+            "output_params",
             "placement",
             "prologue",
             "region",

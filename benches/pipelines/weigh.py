@@ -349,10 +349,10 @@ def trip_count(shader, s, loop, above):
             return math.ceil(s["picture_pixels"] / (s["WORKGROUP_P"] * s["PIXELS"]))
         return product(s, fmas, s["PIXELS"], s["inputs"]) if fmas else s["WORKGROUP_P"] - 1
     if shader == "staged":
-        if fmas == 16 * s["PIXELS"] * s["QUADS"] * s["DEEP"] or within:
-            return math.ceil(s["KERNEL"] ** 2 * s["inputs"] / (s["SPLIT"] * s["DEEP"]))
+        if fmas == 16 * s["PIXELS"] * s["QUADS"] * s["TILE_K"] or within:
+            return math.ceil(s["KERNEL"] ** 2 * s["inputs"] / (s["SPLIT"] * s["TILE_K"]))
         if fmas:
-            return s["DEEP"] * 16 * s["PIXELS"] * s["QUADS"] / fmas
+            return s["TILE_K"] * 16 * s["PIXELS"] * s["QUADS"] / fmas
         return s["SPLIT"].bit_length() - 1
     if shader == "dense":
         if within:

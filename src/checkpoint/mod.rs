@@ -297,10 +297,10 @@ impl Checkpoint {
             return Err(self.error(key, format!("has no values: its shape is {:?}", entry.shape)));
         }
         let bytes = self.bytes(key, entry)?;
-        if let Some(steps) = self.steps(key)? {
+        if let Some(scales) = self.scales(key)? {
             // Torch quantises weights to -128..=127, our own files to -127..=127.
             let least = if entry.torch { i8::MIN } else { -i8::MAX };
-            let data = scaled(bytemuck::cast_slice(&bytes), least, &steps);
+            let data = scaled(bytemuck::cast_slice(&bytes), least, &scales);
             return Tensor::new(entry.shape.clone(), data.map_err(|reason| self.error(key, reason))?);
         }
         let Some(data) = floats(entry.dtype, &bytes) else {
@@ -358,39 +358,39 @@ impl Checkpoint {
             let number = integer.or_else(|| floats(entry.dtype, &bytes)?.first().copied());
             number.ok_or_else(|| self.error(key, format!("expected a number, found {:?}", entry.dtype)))
         };
-        let (step, zero_point) = (number(scale)?, number(zero)?);
-        if !(f32::MIN_POSITIVE..=f32::MAX).contains(&step) {
+        let (value, zero_point) = (number(scale)?, number(zero)?);
+        if !(f32::MIN_POSITIVE..=f32::MAX).contains(&value) {
             return Err(
-                self.error(scale, format!("a scale cannot be {step}: expected a finite number above 0"))
+                self.error(scale, format!("a scale cannot be {value}: expected a finite number above 0"))
             );
         }
         if zero_point.fract() != 0.0 || !(0.0..=255.0).contains(&zero_point) {
             let expected = "expected 0 to 255, as outputs are quint8";
             return Err(self.error(zero, format!("a zero point cannot be {zero_point}: {expected}")));
         }
-        Ok(Affine { scale: step, zero: (zero_point as i32 - 128) as i8 })
+        Ok(Affine { scale: value, zero: (zero_point as i32 - 128) as i8 })
     }
 
     /// The scales of an I8 tensor, one per index of its first dimension; `None` for another type.
     ///
     /// # Errors
     /// [`Error::Checkpoint`] if they are missing or invalid.
-    pub(crate) fn steps(&self, key: &str) -> Result<Option<Vec<f32>>> {
+    pub(crate) fn scales(&self, key: &str) -> Result<Option<Vec<f32>>> {
         let Some(entry) = self.tensors.get(key).filter(|entry| entry.dtype == Dtype::I8) else {
             return Ok(None);
         };
-        let scale = scale_of(key);
-        if self.tensors.get(&scale).is_none_or(|scale| scale.dtype == Dtype::I8) {
+        let name = scale_of(key);
+        if self.tensors.get(&name).is_none_or(|scale| scale.dtype == Dtype::I8) {
             let help = "save the network in f32, or quantise it with goldcrest quantize";
-            let scale = scale.escape_debug();
-            return Err(self.error(key, format!("is I8 but has no scales {scale}: {help}")));
+            let name = name.escape_debug();
+            return Err(self.error(key, format!("is I8 but has no scales {name}: {help}")));
         }
-        let steps = self.tensor(&scale, &[entry.shape.first().copied()])?.into_data();
-        match steps.iter().find(|step| **step < f32::MIN_POSITIVE) {
-            Some(step) => {
-                Err(self.error(&scale, format!("a scale cannot be {step}: expected numbers above 0")))
+        let scales = self.tensor(&name, &[entry.shape.first().copied()])?.into_data();
+        match scales.iter().find(|scale| **scale < f32::MIN_POSITIVE) {
+            Some(scale) => {
+                Err(self.error(&name, format!("a scale cannot be {scale}: expected numbers above 0")))
             }
-            None => Ok(Some(steps)),
+            None => Ok(Some(scales)),
         }
     }
 
@@ -420,15 +420,15 @@ pub(crate) fn scale_of(key: &str) -> String {
     format!("{key}{SCALE}")
 }
 
-/// Multiplies integers, which must be at least `least`, by their scales. Each of `steps` applies to an equal
-/// part of the integers.
-fn scaled(integers: &[i8], least: i8, steps: &[f32]) -> Result<Vec<f32>, String> {
+/// Multiplies integers, which must be at least `least`, by their scales. Each of `scales` applies to an
+/// equal part of the integers.
+fn scaled(integers: &[i8], least: i8, scales: &[f32]) -> Result<Vec<f32>, String> {
     if let Some(at) = integers.iter().position(|q| *q < least) {
         return Err(format!("holds -128 at index {at}: weights are from -127 to 127"));
     }
-    let each = integers.len() / steps.len().max(1);
+    let each = integers.len() / scales.len().max(1);
     let values: Vec<f32> =
-        integers.iter().enumerate().map(|(at, q)| f32::from(*q) * steps[at / each]).collect();
+        integers.iter().enumerate().map(|(at, q)| f32::from(*q) * scales[at / each]).collect();
     not_finite(&values).map_or(Ok(values), Err)
 }
 

@@ -262,9 +262,9 @@ impl<'a> Tensors<'a> {
     ///
     /// # Errors
     /// As [`Checkpoint::tensor`].
-    pub fn steps(&self, name: &str) -> Result<Option<Vec<f32>>> {
+    pub fn scales(&self, name: &str) -> Result<Option<Vec<f32>>> {
         match self.named.get(name) {
-            Some(Named { key, mask: None, .. }) => self.checkpoint.steps(key),
+            Some(Named { key, mask: None, .. }) => self.checkpoint.scales(key),
             // A masked weight is not treated as int8.
             _ => Ok(None),
         }

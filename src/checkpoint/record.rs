@@ -91,14 +91,14 @@ impl Record {
         }
         let mut maps = BTreeMap::new();
         for (module, Integers { scale, zero }) in text.maps {
-            let step = scale as f32;
-            if !(f32::MIN_POSITIVE..=f32::MAX).contains(&step) {
+            let scale_f32 = scale as f32;
+            if !(f32::MIN_POSITIVE..=f32::MAX).contains(&scale_f32) {
                 return Err(wrong(format!("gives {module:?} the scale {scale}: expected a number above 0")));
             }
             let zero = i8::try_from(zero).map_err(|_| {
                 wrong(format!("gives {module:?} the zero point {zero}: expected -128 to 127"))
             })?;
-            maps.insert(module, Affine { scale: step, zero });
+            maps.insert(module, Affine { scale: scale_f32, zero });
         }
         Ok(Some(Self { architecture: text.architecture, values: text.values, labels: text.labels, maps }))
     }

@@ -141,7 +141,7 @@ impl Operation {
             }
             Op::Scale => Ok((Self::Scale, "scale")),
             Op::Resize(_) => Ok((Self::Resize, "resize")),
-            Op::Concat(joint) => Ok((Self::Concat(*joint), "concat")),
+            Op::Concat(axis) => Ok((Self::Concat(*axis), "concat")),
             Op::Argmax(_) => match too_many_classes(x.c) {
                 Some(reason) => Err(reason),
                 None => Ok((Self::Argmax, "argmax")),
@@ -379,8 +379,8 @@ impl Step {
             }
             Operation::Scale => pixelwise::scale(x, input, read(1).1, output, threads),
             Operation::Resize => resize::resize(x, input, y, output, threads),
-            Operation::Concat(joint) => {
-                pixelwise::concat(*joint, (0..self.reads.len()).map(read), y, output, |_, _| {});
+            Operation::Concat(axis) => {
+                pixelwise::concat(*axis, (0..self.reads.len()).map(read), y, output, |_, _| {});
             }
             Operation::Argmax => resize::argmax(x, input, y, output, threads),
             Operation::Softmax(classes) => boxes::softmax(*classes, input, y, output, threads),

@@ -117,7 +117,7 @@ pub fn max_pool<T: Copy + PartialOrd + Send + Sync>(
 
 /// Concatenates maps. `each` is applied to every copied part, with the index of its map.
 pub fn concat<'a, T: Copy + 'a>(
-    joint: ConcatAxis,
+    axis: ConcatAxis,
     inputs: impl Iterator<Item = (Shape, &'a [T])>,
     y: Shape,
     output: &mut [T],
@@ -125,7 +125,7 @@ pub fn concat<'a, T: Copy + 'a>(
 ) {
     // Values that are contiguous in the output, and the part of them from one input: a pixel's channels, or a
     // whole picture.
-    let (whole, part): (usize, fn(Shape) -> usize) = match joint {
+    let (whole, part): (usize, fn(Shape) -> usize) = match axis {
         ConcatAxis::Channels => (y.c, |x| x.c),
         ConcatAxis::Pixels => (y.h * y.w * y.c, |x| x.h * x.w * x.c),
     };

@@ -5,7 +5,7 @@
 //! q from -127 to 127, or from -128 in networks that were quantised with torch. A convolution accumulates
 //! `(q_x - zero_x) q_w` and its bias in 32 bits, with the scale `scale_x scale_w[output]`; padding is
 //! `zero_x`. A residual is rescaled to that scale first. [`Rescale`] converts the accumulator to the output's
-//! scale; an activation that is more than a clamp is looked up in a [`Curve`].
+//! scale; an activation that is more than a clamp is looked up in an [`ActivationTable`].
 
 use std::sync::Arc;
 
@@ -41,8 +41,8 @@ impl Affine {
         // One and a half times 2^23: floats of this size are whole numbers, so that the sum is rounded. The compiler
         // does not vectorise a cast, because that saturates.
         const WHOLE: f32 = 12_582_912.0;
-        let steps = (value * (1.0 / self.scale)).clamp(-512.0, 512.0);
-        let whole = (steps + WHOLE).to_bits().wrapping_sub(WHOLE.to_bits()).cast_signed();
+        let offset = (value * (1.0 / self.scale)).clamp(-512.0, 512.0);
+        let whole = (offset + WHOLE).to_bits().wrapping_sub(WHOLE.to_bits()).cast_signed();
         whole.saturating_add(self.zero.into()).clamp(-128, 127) as i8
     }
 
@@ -115,21 +115,21 @@ impl Rescale {
     }
 }
 
-/// The number of entries of a [`Curve`].
-pub const CURVE: usize = 4096;
+/// The number of entries of an [`ActivationTable`].
+pub const TABLE_ENTRIES: usize = 4096;
 
 /// An activation as a lookup table, from accumulators to output integers.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Curve {
+pub struct ActivationTable {
     /// The difference between the arguments of adjacent entries.
-    pub step: f32,
+    pub scale: f32,
     /// The index of the entry for the argument 0.
     pub zero: i32,
     /// The output integers.
     pub entries: Vec<i8>,
 }
 
-impl Curve {
+impl ActivationTable {
     /// Tabulates the activation over the range in which the output integers differ.
     pub fn new(activation: Activation, output: Affine) -> Self {
         // Beyond this range, the activation is constant or saturates the output.
@@ -140,30 +140,30 @@ impl Curve {
             // Starts where swish rounds to 0, and ends where it saturates: swish is at most 0.2785 less than
             // its argument.
             Activation::Swish => {
-                let needs_lookup = |x: &f32| activation.apply(*x) < -output.scale / 2.0;
+                let nonzero = |x: &f32| activation.apply(*x) < -output.scale / 2.0;
                 let halves = (4..200).map(|i| i as f32 * -0.5);
-                (halves.take_while(needs_lookup).last().unwrap_or(-1.5) - 0.5, output.value(127) + 0.2785)
+                (halves.take_while(nonzero).last().unwrap_or(-1.5) - 0.5, output.value(127) + 0.2785)
             }
             Activation::Identity | Activation::Relu | Activation::Relu6 => {
                 (output.value(-128), output.value(127))
             }
         };
-        let step = (most - least) / (CURVE - 1) as f32;
-        let zero = (-least / step).round() as i32;
-        let entry = |i: usize| output.quantise(activation.apply((i as i32 - zero) as f32 * step));
-        Self { step, zero, entries: (0..CURVE).map(entry).collect() }
+        let scale = (most - least) / (TABLE_ENTRIES - 1) as f32;
+        let zero = (-least / scale).round() as i32;
+        let entry = |i: usize| output.quantise(activation.apply((i as i32 - zero) as f32 * scale));
+        Self { scale, zero, entries: (0..TABLE_ENTRIES).map(entry).collect() }
     }
 
-    /// The output integer for an accumulator in units of [`Curve::step`].
+    /// The output integer for an accumulator in units of [`ActivationTable::scale`].
     #[inline(always)]
-    pub fn at(&self, steps: i32) -> i8 {
-        self.entries[steps.saturating_add(self.zero).clamp(0, CURVE as i32 - 1) as usize]
+    pub fn at(&self, sum: i32) -> i8 {
+        self.entries[sum.saturating_add(self.zero).clamp(0, TABLE_ENTRIES as i32 - 1) as usize]
     }
 }
 
 impl Activation {
-    /// Returns whether it is more than a clamp, and needs a [`Curve`].
-    pub const fn needs_lookup(self) -> bool {
+    /// Returns whether it is more than a clamp, and needs an [`ActivationTable`].
+    pub const fn needs_table(self) -> bool {
         match self {
             Self::Identity | Self::Relu | Self::Relu6 => false,
             Self::HardSwish | Self::HardSigmoid | Self::Sigmoid | Self::Swish => true,
@@ -240,13 +240,13 @@ mod tests {
     }
 
     #[test]
-    fn curves_are_within_a_step_of_their_function() {
-        for activation in Activation::ALL.into_iter().filter(|activation| activation.needs_lookup()) {
+    fn tables_are_close_to_their_function() {
+        for activation in Activation::ALL.into_iter().filter(|activation| activation.needs_table()) {
             let output = Affine::over(-0.375, 4.0);
-            let curve = Curve::new(activation, output);
+            let table = ActivationTable::new(activation, output);
             for i in -1000..=1000 {
                 let x = i as f32 * 0.01;
-                let found = output.value(curve.at((x / curve.step).round() as i32));
+                let found = output.value(table.at((x / table.scale).round() as i32));
                 let exact = activation.apply(x).min(output.value(127));
                 assert!(
                     (found - exact).abs() <= 0.51 * output.scale + 0.002,

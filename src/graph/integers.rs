@@ -1,6 +1,6 @@
 //! The integer parameters of an int8 convolution, per output.
 
-use super::{Conv, Curve, Int8, Rescale};
+use super::{ActivationTable, Conv, Int8, Rescale};
 
 /// The largest magnitude of a bias, in units of the accumulator.
 const MOST_BIAS: f64 = (1 << 30) as f64;
@@ -17,9 +17,9 @@ pub struct Integers {
     /// The biases, corrected for the zero point of the input.
     pub bias: Vec<i32>,
     /// The rescaling of the residual, if there is one.
-    pub carry: Option<ResidualRescale>,
+    pub residual: Option<ResidualRescale>,
     /// The conversion of accumulators to outputs.
-    pub ending: EpilogueKind,
+    pub epilogue: EpilogueKind,
     /// An upper bound for the magnitude of each output's sum of `(q_x - zero) q_w`, bias and residual.
     pub most: Vec<i64>,
     /// An upper bound for the magnitude of an output's sum of `q_x q_w`, over all outputs.
@@ -47,15 +47,20 @@ pub enum EpilogueKind {
         /// The smallest and the largest integer.
         limits: [i8; 2],
     },
-    /// Integers, looked up in a curve.
-    Lookup {
-        /// The factor of each output, to units of [`Curve::step`].
+    /// Integers, looked up in the activation's table.
+    Table {
+        /// The factor of each output, to units of [`ActivationTable::scale`].
         rescales: Vec<Rescale>,
-        /// The curve.
-        curve: Curve,
+        /// The table.
+        table: ActivationTable,
     },
     /// Floating point, with one factor per output.
     Float(Vec<f32>),
+}
+
+/// The integer of a weight that is an integer multiple of `scale`, from -128 to 127.
+pub(crate) fn weight_integer(weight: f32, scale: f32) -> i8 {
+    (weight / scale).round().clamp(-128.0, 127.0) as i8
 }
 
 impl Integers {
@@ -76,25 +81,27 @@ impl Integers {
         let (outputs, x) = (conv.outputs(), int8.inputs[0]);
         let scales = int8.weight_scales.as_deref().unwrap_or_default();
         let each = conv.weight.data().len() / outputs;
-        let integer =
-            |(i, weight): (usize, &f32)| (weight / scales[i / each]).round().clamp(-128.0, 127.0) as i8;
+        let integer = |(i, weight): (usize, &f32)| weight_integer(*weight, scales[i / each]);
         let weights: Vec<i8> = conv.weight.data().iter().enumerate().map(integer).collect();
         // The scale of an output's accumulator.
         let sum_scale = |o: usize| f64::from(x.scale) * f64::from(scales[o]);
         let rescales = |factor: &dyn Fn(f64) -> f64| -> Vec<Rescale> {
             (0..outputs).map(|o| Rescale::new(factor(sum_scale(o)))).collect()
         };
-        let carry = int8.inputs.get(1).map(|map| ResidualRescale {
+        let residual = int8.inputs.get(1).map(|map| ResidualRescale {
             zero: map.zero,
-            rescales: rescales(&|step| f64::from(map.scale) / step),
+            rescales: rescales(&|sum_scale| f64::from(map.scale) / sum_scale),
         });
-        let ending = match int8.output {
-            Some(map) if conv.activation.needs_lookup() => {
-                let curve = Curve::new(conv.activation, map);
-                EpilogueKind::Lookup { rescales: rescales(&|step| step / f64::from(curve.step)), curve }
+        let epilogue = match int8.output {
+            Some(map) if conv.activation.needs_table() => {
+                let table = ActivationTable::new(conv.activation, map);
+                EpilogueKind::Table {
+                    rescales: rescales(&|sum_scale| sum_scale / f64::from(table.scale)),
+                    table,
+                }
             }
             Some(map) => EpilogueKind::Clamped {
-                rescales: rescales(&|step| step / f64::from(map.scale)),
+                rescales: rescales(&|sum_scale| sum_scale / f64::from(map.scale)),
                 zero: map.zero,
                 limits: map.limits(conv.activation),
             },
@@ -107,11 +114,11 @@ impl Integers {
             let sum: i32 = weights.iter().map(|w| i32::from(*w)).sum();
             bias.push(own.wrapping_sub(i32::from(x.zero).wrapping_mul(sum)));
             let size: i64 = weights.iter().map(|w| i64::from(w.unsigned_abs())).sum();
-            let added = if carry.is_some() { i64::from(MOST_RESIDUAL) } else { 0 };
+            let added = if residual.is_some() { i64::from(MOST_RESIDUAL) } else { 0 };
             most.push(i64::from(own).abs() + 255 * size + added);
             products = products.max(128 * size);
         }
-        Ok(Self { weights, bias, carry, ending, most, products })
+        Ok(Self { weights, bias, residual, epilogue, most, products })
     }
 
     /// The bias of output `o` for inputs that are stored as `q_x - zero`.
@@ -123,18 +130,18 @@ impl Integers {
 
     /// The value that a residual's integer adds to the accumulator of output `o`.
     pub fn added(&self, o: usize, residual: i8) -> i32 {
-        let Some(ResidualRescale { zero, rescales }) = &self.carry else { return 0 };
+        let Some(ResidualRescale { zero, rescales }) = &self.residual else { return 0 };
         rescales[o].apply(i32::from(residual) - i32::from(*zero)).clamp(-MOST_RESIDUAL, MOST_RESIDUAL)
     }
 
     /// The output integer for the accumulator of output `o`; 0 if the output is floating point.
     pub fn finished(&self, o: usize, sum: i32) -> i8 {
-        match &self.ending {
+        match &self.epilogue {
             EpilogueKind::Clamped { rescales, zero, limits: [least, most] } => {
                 let moved = rescales[o].apply(sum).saturating_add(i32::from(*zero));
                 moved.max(i32::from(*least)).min(i32::from(*most)) as i8
             }
-            EpilogueKind::Lookup { rescales, curve } => curve.at(rescales[o].apply(sum)),
+            EpilogueKind::Table { rescales, table } => table.at(rescales[o].apply(sum)),
             EpilogueKind::Float(_) => 0,
         }
     }

@@ -11,7 +11,8 @@ use std::{fmt::Write, sync::Arc};
 
 pub use anchors::{Anchor, Anchors, CENTRE_WEIGHT, MOST_GROWTH, SIZE_WEIGHT};
 pub use cost::Cost;
-pub use int8::{Affine, CURVE, Curve, Int8, Rescale};
+pub use int8::{ActivationTable, Affine, Int8, Rescale, TABLE_ENTRIES};
+pub(crate) use integers::weight_integer;
 pub use integers::{EpilogueKind, Integers, ResidualRescale};
 pub(crate) use op::too_many_classes;
 pub use op::{
@@ -264,7 +265,7 @@ fn infer(op: &Op, inputs: &[Shape], picture: Shape) -> Result<Shape, String> {
         (Op::Scale, [x, gate]) => Err(format!("cannot scale {x} by {gate}")),
         (Op::Resize(extent), [x, ..]) => resized(*extent, inputs, *x),
         (Op::Argmax(extent), [x, ..]) => resized(*extent, inputs, Shape { c: 1, ..*x }),
-        (Op::Concat(joint), [first, rest @ ..]) => concatenated(*joint, *first, rest),
+        (Op::Concat(axis), [first, rest @ ..]) => concatenated(*axis, *first, rest),
         (Op::Softmax(classes), [x]) if *classes > 0 && x.c % classes == 0 => {
             Ok(Shape::new(x.n, x.h * x.w * (x.c / classes), 1, *classes))
         }
@@ -317,13 +318,13 @@ fn resized(extent: Extent, inputs: &[Shape], x: Shape) -> Result<Shape, String> 
     }
 }
 
-fn concatenated(joint: ConcatAxis, first: Shape, rest: &[Shape]) -> Result<Shape, String> {
+fn concatenated(axis: ConcatAxis, first: Shape, rest: &[Shape]) -> Result<Shape, String> {
     let all = || rest.iter().chain([&first]);
-    let fits = |x: &Shape| match joint {
+    let fits = |x: &Shape| match axis {
         ConcatAxis::Channels => (Shape { c: first.c, ..*x }) == first,
         ConcatAxis::Pixels => (x.n, x.c) == (first.n, first.c),
     };
-    match (all().find(|x| !fits(x)), joint) {
+    match (all().find(|x| !fits(x)), axis) {
         (Some(odd), _) => Err(format!("cannot concatenate {first} and {odd}")),
         (None, ConcatAxis::Channels) => Ok(Shape { c: all().map(|x| x.c).sum(), ..first }),
         (None, ConcatAxis::Pixels) => Ok(Shape { h: 1, w: all().map(|x| x.h * x.w).sum(), ..first }),

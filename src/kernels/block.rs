@@ -235,7 +235,7 @@ impl Convs<'_> {
         }
     }
 
-    /// Returns the work of an invocation; with `pool` it adds up tiles for squeeze-excite.
+    /// Returns the effort of an invocation; with `pool` it adds up tiles for squeeze-excite.
     pub fn effort(self, shapes: Shapes, pool: bool, tile: Tile) -> Effort {
         let (inputs, outputs) = (shapes.x.quads(), shapes.y.quads());
         let slices = tile.slices(inputs, outputs);
@@ -350,7 +350,7 @@ pub fn pooled_bytes(map: Shape, tile: Tile) -> u64 {
 
 /// Returns the bytes of a split projection's partial sums. They may be far larger than the output, because
 /// they stay f32.
-pub fn parts_bytes(y: Shape, tile: Tile) -> u64 {
+pub fn partial_sum_bytes(y: Shape, tile: Tile) -> u64 {
     y.device_bytes(Element::F32) * u64::from(tile.splits)
 }
 

@@ -9,7 +9,7 @@ use super::{
     spread,
 };
 use crate::{
-    graph::{CURVE, Conv, Int8},
+    graph::{Conv, Int8, TABLE_ENTRIES},
     tensor::Element,
 };
 
@@ -17,10 +17,10 @@ use crate::{
 pub const SHADER: Shader = Shader {
     name: "block_int8",
     source: include_str!("../../shaders/block_int8.wgsl"),
-    reads: &["x", "weight", "product_weight", "numbers", "curve", "residual"],
+    reads: &["x", "weight", "product_weight", "output_params", "table", "residual"],
     writes: &["y"],
     textures: &[],
-    always_32_bit: &["x", "weight", "product_weight", "numbers", "curve", "residual", "y"],
+    always_32_bit: &["x", "weight", "product_weight", "output_params", "table", "residual", "y"],
     tier: Tier::Baseline,
 };
 
@@ -40,11 +40,11 @@ const PROJECTED: f64 = 12.0;
 pub struct BlockInt8<'a> {
     /// The convolutions.
     pub convs: Convs<'a>,
-    /// The quantisation around the expansion, if there is one.
+    /// The quantisation of the expansion, if there is one.
     pub expand: Option<Int8>,
-    /// The quantisation around the depthwise convolution.
+    /// The quantisation of the depthwise convolution.
     pub depthwise: Int8,
-    /// The quantisation around the projection, if there is one.
+    /// The quantisation of the projection, if there is one.
     pub project: Option<Int8>,
 }
 
@@ -113,9 +113,9 @@ impl BlockInt8<'_> {
         expanding.max(tile.run + depthwise::span(self.convs.depthwise, tile.run) as u32)
     }
 
-    /// Returns the work of an invocation. The costs of bytes are those of [`product_int8`].
+    /// Returns the effort of an invocation. The costs of bytes are those of [`product_int8`].
     pub fn effort(&self, shapes: Shapes, machine: &Machine, tile: Tile) -> Effort {
-        let (inputs, chunk) = (shapes.x.quads(), tile.chunk);
+        let inputs = shapes.x.quads();
         let each = |items: u32| f64::from(items.div_ceil(tile.threads));
         let [h, w] = tile.region(self.convs.depthwise);
         let products = |pixels: u32, quads: u32| word_macs(machine, pixels * quads, pixels, quads);
@@ -125,7 +125,7 @@ impl BlockInt8<'_> {
             ..Effort::of(1.0, 4.0)
         };
         let mut begin = Effort::default();
-        let mut work = Effort::default();
+        let mut chunk = Effort::default();
 
         if self.expand.is_some() {
             let own = each(h * w * inputs as u32);
@@ -139,7 +139,7 @@ impl BlockInt8<'_> {
             };
             let item = words * (inputs as f64 / depth) + finished(PIXELS);
             let stored = Effort { shared: 0.5 * f64::from(PIXELS), ..Effort::default() };
-            work = work + (item + stored) * each((h * w).div_ceil(PIXELS) * chunk);
+            chunk = chunk + (item + stored) * each((h * w).div_ceil(PIXELS) * tile.chunk);
         }
         let kernel = self.convs.depthwise.kernel() as f64;
         let run = f64::from(tile.run);
@@ -157,7 +157,7 @@ impl BlockInt8<'_> {
             Some(_) => item.shared += 0.5 * run,
             None => item.loads += 0.5 * run,
         }
-        work = work + (item + finished(tile.run)) * each(tile.height * tile.width / tile.run * chunk);
+        chunk = chunk + (item + finished(tile.run)) * each(tile.height * tile.width / tile.run * tile.chunk);
 
         if self.project.is_some() {
             let sums = tile.sums(shapes.y.quads());
@@ -166,18 +166,18 @@ impl BlockInt8<'_> {
                 macs: products(sums.pixels, sums.quads) + PROJECTED,
                 ..Effort::of(0.5, f64::from(sums.quads))
             };
-            work = work + word * f64::from(chunk);
+            chunk = chunk + word * f64::from(tile.chunk);
             let times = if self.residual() { 2 } else { 1 };
             let stored = Effort::of(0.0, f64::from(times * sums.pixels * sums.quads));
             begin = begin + finished(times * sums.pixels) * f64::from(sums.quads) + stored;
         }
-        work.barriers += 2.0;
-        begin + work * tile.chunks(shapes.middle).1 as f64
+        chunk.barriers += 2.0;
+        begin + chunk * tile.chunks(shapes.middle).1 as f64
     }
 
     /// Returns whether the projection adds a residual.
     fn residual(&self) -> bool {
-        self.project.as_ref().is_some_and(|around| around.inputs.len() > 1)
+        self.project.as_ref().is_some_and(|int8| int8.inputs.len() > 1)
     }
 
     /// Returns the size and the resources of the dispatch.
@@ -205,7 +205,7 @@ impl BlockInt8<'_> {
     }
 
     fn epilogues(&self) -> Epilogues {
-        let of = |(conv, around): (&Conv, &Int8)| Epilogue::of(conv, around);
+        let of = |(conv, quantisation): (&Conv, &Int8)| Epilogue::of(conv, quantisation);
         let mut expand = self.convs.expand.zip(self.expand.as_ref()).map(of);
         let mut depthwise = of((self.convs.depthwise, &self.depthwise));
         let mut project = self.convs.project.zip(self.project.as_ref()).map(of);
@@ -239,13 +239,13 @@ impl BlockInt8<'_> {
         let dot = |epilogue: &Option<Epilogue>| {
             epilogue.as_ref().is_some_and(|epilogue| packed_dot(epilogue, machine)).into()
         };
-        let curve = |epilogue: &Option<Epilogue>| epilogue.as_ref().is_some_and(Epilogue::has_curve).into();
+        let table = |epilogue: &Option<Epilogue>| epilogue.as_ref().is_some_and(Epilogue::has_table).into();
         let range = |epilogue: &Option<Epilogue>| epilogue.as_ref().map_or([0; 3], Epilogue::range);
         let [expand_range, project_range] = [range(expand), range(project)];
         let depthwise_range = depthwise.range();
         let mut params = block::params(shapes, tile).to_vec();
         params.extend([
-            ("around", word([self.depthwise.inputs[0].zero; 4])),
+            ("padding", word([self.depthwise.inputs[0].zero; 4])),
             ("expand_zero", expand_range[0]),
             ("expand_least", expand_range[1]),
             ("expand_most", expand_range[2]),
@@ -279,11 +279,11 @@ impl BlockInt8<'_> {
                 ("SUMS", pixels),
                 ("EXPAND_DOT", dot(expand)),
                 ("PROJECT_DOT", dot(project)),
-                ("EXPAND_LOOKUP", curve(expand)),
-                ("DEPTHWISE_LOOKUP", depthwise.has_curve().into()),
-                ("PROJECT_LOOKUP", curve(project)),
+                ("EXPAND_HAS_TABLE", table(expand)),
+                ("DEPTHWISE_HAS_TABLE", depthwise.has_table().into()),
+                ("PROJECT_HAS_TABLE", table(project)),
                 ("BY_HALF", depthwise.by_half().into()),
-                ("CURVE", CURVE as u32 / 4),
+                ("TABLE_WORDS", TABLE_ENTRIES as u32 / 4),
             ],
             params,
             workgroups: spread(workgroups(tile, shapes.middle)),
@@ -304,8 +304,8 @@ impl BlockInt8<'_> {
         let all = [
             ("weight", depthwise_int8::weights(depthwise, &epilogues.depthwise)),
             ("product_weight", products.flat_map(packed).collect()),
-            ("numbers", epilogues.all().flat_map(Epilogue::numbers).collect()),
-            ("curve", epilogues.all().flat_map(Epilogue::curve).collect()),
+            ("output_params", epilogues.all().flat_map(Epilogue::output_params).collect()),
+            ("table", epilogues.all().flat_map(Epilogue::table).collect()),
         ];
         all.into_iter().filter(|(_, words)| !words.is_empty()).collect()
     }

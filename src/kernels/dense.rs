@@ -53,7 +53,7 @@ fn operands(conv: &Conv, tile: Tile, layer: &Layer) -> u32 {
 }
 
 /// Returns the number of runs of columns in `y`.
-fn runs(tile: Tile, y: Shape) -> usize {
+pub(super) fn runs(tile: Tile, y: Shape) -> usize {
     y.n * y.h * y.w.div_ceil(tile.pixels as usize)
 }
 
@@ -63,7 +63,8 @@ fn edges(conv: &Conv, tile: Tile, x: Shape, y: Shape, window: Window) -> [u32; 2
     depthwise::edges(conv, tile.pixels, x.w, y.w, window.left)
 }
 
-fn grid(tile: Tile, y: Shape) -> Grid {
+/// Returns the layout of the tiles of `y` over workgroups.
+pub(super) fn grid(tile: Tile, y: Shape) -> Grid {
     Grid::new(y.quads().div_ceil(tile.quads as usize), runs(tile, y), tile.split)
 }
 

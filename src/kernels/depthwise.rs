@@ -109,7 +109,7 @@ impl LayerKernel for Depthwise {
     }
 }
 
-/// Returns an invocation's work for the windows of a tile, whose loads are all in flight together.
+/// Returns an invocation's effort for the windows of a tile, whose loads are all in flight together.
 pub(super) fn window(conv: &Conv, tile: Tile) -> Effort {
     let kernel = conv.kernel() as f64;
     let lines = span(conv, tile.rows) as f64;

@@ -60,9 +60,9 @@ impl LayerKernel for DepthwiseInt8 {
     }
 
     fn launch(&self, layer: &Layer, _: &Machine, tile: Tile) -> Launch {
-        let (conv, around) = expect_conv(layer);
+        let (conv, quantisation) = expect_conv(layer);
         let (x, y, window) = (layer.x(), layer.y, layer.window(conv));
-        let epilogue = Epilogue::of(conv, around);
+        let epilogue = Epilogue::of(conv, quantisation);
         let invocations = depthwise::invocations(y, tile);
         let mut constants = vec![
             ("KERNEL", conv.kernel() as u32),
@@ -84,7 +84,7 @@ impl LayerKernel for DepthwiseInt8 {
             ("outputs", y.quads() as u32),
             ("invocations", invocations as u32),
         ];
-        params.extend(epilogue.params(around.inputs[0]));
+        params.extend(epilogue.params(quantisation.inputs[0]));
         Launch {
             shader: &SHADER,
             constants,
@@ -101,17 +101,17 @@ impl LayerKernel for DepthwiseInt8 {
     }
 
     fn words(&self, layer: &Layer, _: &Machine, _: Tile) -> Vec<(&'static str, Vec<u32>)> {
-        let (conv, around) = expect_conv(layer);
-        let epilogue = Epilogue::of(conv, around);
+        let (conv, quantisation) = expect_conv(layer);
+        let epilogue = Epilogue::of(conv, quantisation);
         epilogue.words(weights(conv, &epilogue))
     }
 
     fn refusal(&self, layer: &Layer) -> Option<String> {
-        let (conv, around) = int8::conv(layer, ConvKind::Depthwise)?;
+        let (conv, quantisation) = int8::conv(layer, ConvKind::Depthwise)?;
         let taps = conv.kernel() * conv.kernel();
         let large = taps > MOST_TAPS;
         let reason = || format!("a window of {taps} taps is too large for exact sums");
-        Integers::refusal(conv, around).or_else(|| large.then(reason))
+        Integers::refusal(conv, quantisation).or_else(|| large.then(reason))
     }
 }
 

@@ -22,7 +22,7 @@ pub fn launch(x: Shape, map: Affine) -> Launch {
         constants: vec![("WORKGROUP_SIZE", WORKGROUP_SIZE)],
         params: vec![
             ("invocations", invocations as u32),
-            ("step", map.scale.to_bits()),
+            ("scale", map.scale.to_bits()),
             ("zero", signed(map.zero)),
         ],
         workgroups: spread(invocations.div_ceil(WORKGROUP_SIZE as usize)),

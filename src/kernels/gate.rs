@@ -111,7 +111,7 @@ impl Gate<'_> {
         16 * (spread * channels + channels + DEPTH * splits + own * splits + own + DEPTH)
     }
 
-    /// Returns the work of an invocation, and the size and the resources of the dispatch.
+    /// Returns the effort of an invocation, and the size and the resources of the dispatch.
     pub fn effort(&self, machine: &Machine) -> (Effort, Footprint) {
         let shares = self.shares(machine);
         let Shares { channels, own, workgroup_size, spread, splits, .. } = shares;

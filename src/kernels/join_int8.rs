@@ -27,11 +27,11 @@ pub const SHADER: Shader = Shader {
 /// # Panics
 /// If the layer is not an int8 concatenation.
 pub fn reference(layer: &Layer, parts: &[Tensor]) -> Tensor {
-    let (Op::Concat(joint), Some(around)) = (layer.op, &layer.int8) else {
-        unreachable!("it is an int8 joint")
+    let (Op::Concat(axis), Some(quantisation)) = (layer.op, &layer.int8) else {
+        unreachable!("it is an int8 concatenation")
     };
-    let moved = parts.iter().zip(&layer.inputs).zip(&around.inputs).map(|((x, shape), from)| {
-        let int8 = Some(Int8 { inputs: vec![*from], ..around.clone() });
+    let moved = parts.iter().zip(&layer.inputs).zip(&quantisation.inputs).map(|((x, shape), from)| {
+        let int8 = Some(Int8 { inputs: vec![*from], ..quantisation.clone() });
         let part = Layer { inputs: vec![*shape], y: *shape, int8, ..layer.clone() };
         (int8::reference(&part, Maps { x, residual: None, gate: None }), *shape)
     });
@@ -40,7 +40,7 @@ pub fn reference(layer: &Layer, parts: &[Tensor]) -> Tensor {
     for n in 0..layer.y.n {
         // Along channels one whole part after the other; along pixels, for each channel, the planes of all
         // parts.
-        let planes = if *joint == ConcatAxis::Pixels { layer.y.c } else { 1 };
+        let planes = if *axis == ConcatAxis::Pixels { layer.y.c } else { 1 };
         for plane in 0..planes {
             for (part, shape) in &moved {
                 let len = shape.h * shape.w * shape.c / planes;

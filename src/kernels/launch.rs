@@ -1,5 +1,6 @@
 //! A kernel's text, and one dispatch of it.
 
+use super::{grid::WORKGROUP_SIZE, machine::Footprint};
 use crate::{Shape, tensor::Element};
 
 /// A kernel's text and the names of its bindings in group 0: `params` at 0, then `reads` in order, then
@@ -88,7 +89,7 @@ pub(super) const SHARED: [(&str, &str); 13] = [
     ("load_input(", include_str!("../../shaders/prologue.wgsl")),
     ("finish(", include_str!("../../shaders/epilogue.wgsl")),
     ("complete(", include_str!("../../shaders/completion.wgsl")),
-    ("numbers_of(", include_str!("../../shaders/numbers.wgsl")),
+    ("output_params_of(", include_str!("../../shaders/output_params.wgsl")),
     ("rescaled(", include_str!("../../shaders/requantise.wgsl")),
     ("activate(", include_str!("../../shaders/activation.wgsl")),
     ("place(", include_str!("../../shaders/placement.wgsl")),
@@ -224,6 +225,16 @@ impl Launch {
             *value = placed;
         }
         self
+    }
+
+    /// Returns the number of its workgroups.
+    pub(crate) fn workgroup_count(&self) -> usize {
+        self.workgroups.iter().product::<u32>() as usize
+    }
+
+    /// Returns the footprint of a dispatch with the usual workgroup size and few values per invocation.
+    pub(crate) fn footprint(&self) -> Footprint {
+        Footprint::of(self.workgroup_count() * WORKGROUP_SIZE as usize)
     }
 
     /// Returns the bytes of its uniform parameters.

@@ -5,7 +5,6 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    grid::WORKGROUP_SIZE,
     launch::{Launch, Shader},
     machine::{Effort, Footprint, Machine},
 };
@@ -153,7 +152,7 @@ pub trait LayerKernel: Sync {
     /// another kind.
     fn tiles(&self, layer: &Layer, machine: &Machine) -> Vec<Tile>;
 
-    /// Returns the work of an invocation.
+    /// Returns the effort of an invocation.
     fn effort(&self, layer: &Layer, machine: &Machine, tile: Tile) -> Effort;
 
     /// Returns the launch.
@@ -161,8 +160,7 @@ pub trait LayerKernel: Sync {
 
     /// Returns the size and the resources of the dispatch.
     fn footprint(&self, layer: &Layer, machine: &Machine, tile: Tile) -> Footprint {
-        let workgroups = self.launch(layer, machine, tile).workgroups;
-        Footprint::of(workgroups.iter().product::<u32>() as usize * WORKGROUP_SIZE as usize)
+        self.launch(layer, machine, tile).footprint()
     }
 
     /// Computes the layer in plain loops over NCHW.
@@ -173,8 +171,8 @@ pub trait LayerKernel: Sync {
         None
     }
 
-    /// Returns the constants that it binds for an int8 layer, by the binding's name. Bindings that it does
-    /// not read are left out.
+    /// Returns the int8 weights, output parameters and table that it binds for an int8 layer, as words, by the
+    /// binding's name. Bindings that it does not read are left out.
     fn words(&self, _layer: &Layer, _machine: &Machine, _tile: Tile) -> Vec<(&'static str, Vec<u32>)> {
         Vec::new()
     }

@@ -1,4 +1,4 @@
-//! The cost model: the work of an invocation, as kernels describe it, and its time on a device. Times are in
+//! The cost model: the effort of an invocation, as kernels describe it, and its time on a device. Times are in
 //! cycles of a unit: a SIMD, or anything else that executes one wave at a time.
 
 use std::ops::{Add, Mul};
@@ -37,7 +37,7 @@ impl MatrixUnits {
     }
 }
 
-/// The work of an invocation, in `vec4`s.
+/// What an invocation does, in `vec4`s.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Effort {
     /// Waits for loads from buffers. Independent loads wait together.
@@ -83,7 +83,7 @@ impl Mul<f64> for Effort {
 }
 
 impl Effort {
-    /// Returns the work of `loads` loads and stores, with `waits` waits.
+    /// Returns the effort of `loads` loads and stores, with `waits` waits.
     pub(crate) const fn of(waits: f64, loads: f64) -> Self {
         Self { waits, loads, shared: 0.0, macs: 0.0, broadcasts: 0.0, barriers: 0.0 }
     }

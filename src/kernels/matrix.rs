@@ -24,7 +24,7 @@ pub const SHADER: Shader = Shader {
 };
 
 /// Inputs that a workgroup loads to its memory per step: a multiple of every matrix side.
-const DEEP: u32 = 32;
+const TILE_K: u32 = 32;
 
 /// The candidates, largest first: a subtile's matrices along the pixels, and along the outputs.
 pub const TILES: [Tile; 4] = [Tile::new(2, 2), Tile::new(2, 1), Tile::new(1, 2), Tile::new(1, 1)];
@@ -63,8 +63,8 @@ impl LayerKernel for Matrix {
         let (rows, columns) = (f64::from(tile.pixels), f64::from(tile.quads));
         let loaded = 2.0 * rows * side / (4.0 * lanes);
         let gate = if layer.gated { 1.0 } else { 0.0 };
-        let steps = (window::taps(window::expect_conv(layer)) * layer.x().c.div_ceil(DEEP as usize)) as f64;
-        let inputs = steps * f64::from(DEEP / 4);
+        let steps = (window::taps(window::expect_conv(layer)) * layer.x().c.div_ceil(TILE_K as usize)) as f64;
+        let inputs = steps * f64::from(TILE_K / 4);
         let product = Effort {
             shared: loaded + rows * side / lanes,
             macs: rows * columns * side * side / lanes / machine.matrix_rate,
@@ -80,7 +80,7 @@ impl LayerKernel for Matrix {
     fn footprint(&self, layer: &Layer, machine: &Machine, tile: Tile) -> Footprint {
         let units = units(machine);
         let workgroup = units.workgroup_size();
-        let matrices = 2 * tile.pixels * units.side * DEEP + 4 * units.side * units.side;
+        let matrices = 2 * tile.pixels * units.side * TILE_K + 4 * units.side * units.side;
         Footprint {
             invocations: workgroups(tile, units, layer.y.pixels(), layer.y.quads()) * workgroup as usize,
             values: 2 * (tile.accumulators() + tile.pixels + tile.quads) * units.side * units.side
@@ -124,7 +124,7 @@ pub fn launch(
         ("WORKGROUP_SIZE", units.workgroup_size()),
         ("ROWS", rows),
         ("COLUMNS", columns),
-        ("DEEP", DEEP),
+        ("TILE_K", TILE_K),
     ];
     Launch {
         shader: &SHADER,
@@ -144,7 +144,7 @@ pub fn pack(conv: &Conv, side: u32) -> Vec<f32> {
     let side = side as usize;
     let (inputs, outputs, taps) = (conv.inputs(), conv.outputs(), window::taps(conv));
     let across = outputs.next_multiple_of(4).div_ceil(side);
-    let of_tap = inputs.next_multiple_of(DEEP as usize) * across * side;
+    let of_tap = inputs.next_multiple_of(TILE_K as usize) * across * side;
     let mut packed = vec![0.0; taps * of_tap];
     for (at, &value) in conv.weight.data().iter().enumerate() {
         let (o, i, tap) = (at / taps / inputs, at / taps % inputs, at % taps);

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use super::{Packing, int8::word};
-use crate::{Tensor, graph::Conv};
+use crate::{
+    Tensor,
+    graph::{Conv, weight_integer},
+};
 
 /// Packs a convolution's weights as `mat4x4` blocks: `[k, k, inputs / 4, outputs / 4]` blocks of four
 /// columns, one column per input, padded with zeros.
@@ -24,11 +27,11 @@ pub(super) fn blocks(weight: &Tensor) -> Vec<f32> {
     packed
 }
 
-/// Packs a convolution's weights as bytes, in a packing's order, four per word. The weights are integer
-/// multiples of `steps`, one step per output.
-pub fn pack_int8(conv: &Conv, steps: &[f32], packing: Packing) -> Vec<u32> {
+/// Packs a convolution's weights as int8, in a packing's order, four per word. The weights are integer
+/// multiples of `scales`, one scale per output.
+pub fn pack_int8(conv: &Conv, scales: &[f32], packing: Packing) -> Vec<u32> {
     let each = conv.weight.data().len() / conv.outputs();
-    let integer = |at: usize| (conv.weight.data()[at] / steps[at / each]).round().clamp(-128.0, 127.0);
+    let integer = |at: usize| f32::from(weight_integer(conv.weight.data()[at], scales[at / each]));
     let weight = Arc::new(Tensor::from_fn(conv.weight.dims(), integer));
     let packed = packing.of(&Conv { weight, ..conv.clone() });
     let (words, _) = packed.as_chunks();

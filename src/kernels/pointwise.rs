@@ -133,7 +133,7 @@ pub(super) fn loop_of(layer: &Layer, machine: &Machine, tile: Tile, [fewest, inp
     }
 }
 
-/// Returns the work outside the loop: loading the biases and the residual, and storing the outputs.
+/// Returns the effort outside the loop: loading the biases and the residual, and storing the outputs.
 pub(super) fn epilogue_effort(layer: &Layer, tile: Tile) -> Effort {
     let residual = if layer.residual() { 1.0 } else { 0.0 };
     Effort::of(1.0 + residual, f64::from(tile.quads) + (1.0 + residual) * f64::from(tile.accumulators()))

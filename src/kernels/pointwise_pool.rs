@@ -54,7 +54,7 @@ impl Tile {
     }
 }
 
-/// Returns the work of an invocation, and the size and the resources of the dispatch.
+/// Returns the effort of an invocation, and the size and the resources of the dispatch.
 pub fn effort(x: Shape, y: Shape, tile: Tile) -> (Effort, Footprint) {
     let (inputs, iterations) = (x.quads(), tile.iterations(y.h * y.w) as f64);
     let waits = inputs / tile.depth as usize + inputs % tile.depth as usize;

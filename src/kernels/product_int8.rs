@@ -1,8 +1,8 @@
 //! Pointwise and dense convolution in int8: `shaders/product_int8.wgsl`.
 
 use super::{
-    ALARM, Effort, Footprint, Grid, Launch, Layer, LayerKernel, Machine, Maps, Shader, Tier, Tile,
-    WORKGROUP_SIZE, dense,
+    ALARM, Effort, Footprint, Launch, Layer, LayerKernel, Machine, Maps, Shader, Tier, Tile, WORKGROUP_SIZE,
+    dense,
     int8::{self, Epilogue, word},
     pointwise, spread,
 };
@@ -70,14 +70,6 @@ fn iterations(x: Shape, tile: Tile) -> usize {
     x.quads().div_ceil(tile.depth as usize)
 }
 
-fn runs(y: Shape, tile: Tile) -> usize {
-    y.n * y.h * y.w.div_ceil(tile.pixels as usize)
-}
-
-fn grid(y: Shape, tile: Tile) -> Grid {
-    Grid::new(y.quads().div_ceil(tile.quads as usize), runs(y, tile), tile.split)
-}
-
 /// Returns the tile with the depth of least cost that registers allow.
 fn deepened(conv: &Conv, x: Shape, machine: &Machine, tile: Tile) -> Tile {
     let depths = if together(conv, machine) > 1 || machine.on_cpu() { 1..=1 } else { 1..=8 };
@@ -131,7 +123,7 @@ impl LayerKernel for ProductInt8 {
         let (conv, _) = expect_conv(layer);
         let [_, y] = shapes(conv, layer);
         Footprint {
-            invocations: grid(y, tile).invocations(),
+            invocations: dense::grid(tile, y).invocations(),
             values: tile.accumulators() + operands(conv, machine, tile),
             workgroup: WORKGROUP_SIZE,
             memory: 16 * (tile.split - 1) * WORKGROUP_SIZE / tile.split * tile.accumulators(),
@@ -139,11 +131,11 @@ impl LayerKernel for ProductInt8 {
     }
 
     fn launch(&self, layer: &Layer, machine: &Machine, tile: Tile) -> Launch {
-        let (conv, around) = expect_conv(layer);
-        let epilogue = Epilogue::of(conv, around);
+        let (conv, quantisation) = expect_conv(layer);
+        let epilogue = Epilogue::of(conv, quantisation);
         let ([x, y], window) = (shapes(conv, layer), layer.window(conv));
         let Window { top, left, .. } = window;
-        let grid = grid(y, tile);
+        let grid = dense::grid(tile, y);
         let mut constants = vec![
             ("KERNEL", conv.kernel() as u32),
             ("STRIDE", conv.stride as u32),
@@ -169,9 +161,9 @@ impl LayerKernel for ProductInt8 {
             ("inputs", x.quads() as u32),
             ("iterations", iterations(x, tile) as u32),
             ("outputs", y.quads() as u32),
-            ("runs", runs(y, tile) as u32),
+            ("runs", dense::runs(tile, y) as u32),
         ];
-        params.extend(epilogue.params(around.inputs[0]));
+        params.extend(epilogue.params(quantisation.inputs[0]));
         Launch {
             shader: &SHADER,
             constants,
@@ -188,15 +180,15 @@ impl LayerKernel for ProductInt8 {
     }
 
     fn words(&self, layer: &Layer, machine: &Machine, tile: Tile) -> Vec<(&'static str, Vec<u32>)> {
-        let (conv, around) = expect_conv(layer);
-        let epilogue = Epilogue::of(conv, around);
+        let (conv, quantisation) = expect_conv(layer);
+        let epilogue = Epilogue::of(conv, quantisation);
         let quads = iterations(layer.x(), tile) * tile.depth as usize;
         epilogue.words(weights(conv, &epilogue, packed_dot(&epilogue, machine), quads))
     }
 
     fn refusal(&self, layer: &Layer) -> Option<String> {
-        let (conv, around) = conv(layer)?;
-        Integers::refusal(conv, around)
+        let (conv, quantisation) = conv(layer)?;
+        Integers::refusal(conv, quantisation)
     }
 }
 
@@ -220,7 +212,7 @@ pub(super) fn word_macs(machine: &Machine, sums: u32, inputs: u32, weights: u32)
     }
 }
 
-/// Returns the work outside the loop: loading biases, numbers and the residual, rescaling, and storing the
+/// Returns the effort outside the loop: loading the output parameters and the residual, rescaling, and storing the
 /// outputs.
 pub(super) fn epilogue_effort(layer: &Layer, tile: Tile) -> Effort {
     let sums = f64::from(tile.accumulators());

@@ -22,7 +22,7 @@ pub fn launch(x: Shape, map: Affine) -> Launch {
         constants: vec![("WORKGROUP_SIZE", WORKGROUP_SIZE)],
         params: vec![
             ("invocations", invocations as u32),
-            ("steps", (1.0 / map.scale).to_bits()),
+            ("inverse_scale", (1.0 / map.scale).to_bits()),
             ("zero", signed(map.zero)),
         ],
         workgroups: spread(invocations.div_ceil(WORKGROUP_SIZE as usize)),

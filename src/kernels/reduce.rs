@@ -28,21 +28,21 @@ pub fn launch(conv: &Conv, y: Shape, splits: usize, residual: bool) -> Launch {
         params: vec![ALARM, ("outputs", y.quads() as u32), ("invocations", invocations as u32)],
         workgroups: spread(invocations.div_ceil(WORKGROUP_SIZE as usize)),
         arithmetic: Element::F32,
-        tile: format!("{splits} parts of 1 px x 4 ch per invocation"),
+        tile: format!("{splits} partial sums of 1 px x 4 ch per invocation"),
     }
     .placeable()
 }
 
-/// Returns the work of an invocation.
+/// Returns the effort of an invocation.
 pub fn effort(splits: u32) -> Effort {
     Effort::of(1.0, f64::from(splits + 2))
 }
 
-/// Computes the reference in plain loops over NCHW; the parts are `[splits x pictures, c, h, w]`.
-pub fn reference(conv: &Conv, parts: &Tensor, y: Shape, residual: Option<&Tensor>) -> Tensor {
+/// Computes the reference in plain loops over NCHW, from `sums`: `[splits x pictures, c, h, w]`.
+pub fn reference(conv: &Conv, sums: &Tensor, y: Shape, residual: Option<&Tensor>) -> Tensor {
     let len = y.len();
     super::finish(conv, y, residual, |[n, c, row, column]| {
         let at = ((n * y.c + c) * y.h + row) * y.w + column;
-        parts.data().iter().skip(at).step_by(len).map(|&part| f64::from(part)).sum()
+        sums.data().iter().skip(at).step_by(len).map(|&sum| f64::from(sum)).sum()
     })
 }

@@ -26,8 +26,8 @@ pub const SHADER: Shader = Shader {
 /// The workgroup size.
 pub const WORKGROUP_SIZE: u32 = 256;
 
-/// Terms that a part loads per iteration; a term is a quad of a tap's inputs.
-const DEEP: u32 = 4;
+/// Terms that a group loads per iteration; a term is a quad of a tap's inputs.
+const TILE_K: u32 = 4;
 
 /// Returns the candidates, largest first. Smaller ones split the terms of an output over more invocations.
 pub fn tiles() -> impl Iterator<Item = Tile> {
@@ -37,23 +37,23 @@ pub fn tiles() -> impl Iterator<Item = Tile> {
     })
 }
 
-/// The layout of a part's invocations over its tile.
+/// The layout over a tile of a group of invocations: one of the groups that split its terms.
 #[derive(Debug, Clone, Copy)]
-struct Part {
+struct Layout {
     tile: Tile,
     workgroup_o: u32,
     workgroup_p: u32,
 }
 
-impl Part {
+impl Layout {
     /// Returns the layout with the fewest workgroups; ties go to the one with the fewest loads.
     fn new(tile: Tile, pixels: usize, outputs: usize) -> Self {
-        let parts = [4, 8, 16].map(|workgroup_o| {
+        let layouts = [4, 8, 16].map(|workgroup_o| {
             let workgroup_o = workgroup_o.min(WORKGROUP_SIZE / tile.split);
             Self { tile, workgroup_o, workgroup_p: WORKGROUP_SIZE / tile.split / workgroup_o }
         });
-        let rated = |part: &Self| (part.workgroups(pixels, outputs), part.loaded());
-        parts.into_iter().min_by_key(rated).unwrap_or(parts[0])
+        let rated = |layout: &Self| (layout.workgroups(pixels, outputs), layout.loaded());
+        layouts.into_iter().min_by_key(rated).unwrap_or(layouts[0])
     }
 
     fn workgroups(self, pixels: usize, outputs: usize) -> usize {
@@ -63,7 +63,7 @@ impl Part {
 
     /// Returns the `vec4`s that it loads per iteration.
     fn loaded(self) -> u32 {
-        DEEP * (self.workgroup_p * self.tile.pixels + 4 * self.workgroup_o * self.tile.quads)
+        TILE_K * (self.workgroup_p * self.tile.pixels + 4 * self.workgroup_o * self.tile.quads)
     }
 
     fn size(self) -> u32 {
@@ -79,11 +79,11 @@ impl Part {
 
 /// Returns the bytes of workgroup memory that a tile takes for `y`.
 pub fn memory(tile: Tile, y: Shape, element: Element) -> u32 {
-    Part::new(tile, y.pixels(), y.quads()).memory(element)
+    Layout::new(tile, y.pixels(), y.quads()).memory(element)
 }
 
-fn part(layer: &Layer, tile: Tile) -> Part {
-    Part::new(tile, layer.y.pixels(), layer.y.quads())
+fn layout(layer: &Layer, tile: Tile) -> Layout {
+    Layout::new(tile, layer.y.pixels(), layer.y.quads())
 }
 
 /// Returns the number of terms of a pixel's sum: the quads of inputs of every tap.
@@ -106,26 +106,26 @@ impl LayerKernel for Staged {
         let fits = |tile: &Tile| {
             tile.accumulators() <= machine.accumulators
                 && tile.split as usize <= terms(conv)
-                && part(layer, *tile).memory(machine.element) <= machine.workgroup_memory
+                && layout(layer, *tile).memory(machine.element) <= machine.workgroup_memory
         };
         tiles().filter(fits).collect()
     }
 
     fn effort(&self, layer: &Layer, machine: &Machine, tile: Tile) -> Effort {
-        let iterations = terms(window::expect_conv(layer)).div_ceil((DEEP * tile.split) as usize) as f64;
-        let part = part(layer, tile);
-        let gates = if layer.gated { DEEP * part.workgroup_p * tile.pixels } else { 0 };
-        let loaded = part.loaded() / part.size() + 1;
+        let iterations = terms(window::expect_conv(layer)).div_ceil((TILE_K * tile.split) as usize) as f64;
+        let layout = layout(layer, tile);
+        let gates = if layer.gated { TILE_K * layout.workgroup_p * tile.pixels } else { 0 };
+        let loaded = layout.loaded() / layout.size() + 1;
         let multiplied = Effort {
-            shared: f64::from(DEEP * (tile.pixels + 4 * tile.quads)),
-            macs: f64::from(DEEP * 4 * tile.accumulators()),
+            shared: f64::from(TILE_K * (tile.pixels + 4 * tile.quads)),
+            macs: f64::from(TILE_K * 4 * tile.accumulators()),
             ..Effort::default()
         };
         // The current iteration's products hide a part of the wait for the next one's loads.
         let rates = &machine.rates;
         let hidden = multiplied.shared * rates.shared + multiplied.macs * rates.mac;
         let waits = 1.0 - (hidden / rates.latency.max(1.0)).min(1.0);
-        let loads = f64::from(loaded + gates / part.size());
+        let loads = f64::from(loaded + gates / layout.size());
         let iteration =
             multiplied + Effort { shared: f64::from(loaded), barriers: 2.0, ..Effort::of(waits, loads) };
         let combine = f64::from(tile.split.ilog2());
@@ -138,12 +138,12 @@ impl LayerKernel for Staged {
     }
 
     fn footprint(&self, layer: &Layer, machine: &Machine, tile: Tile) -> Footprint {
-        let part = part(layer, tile);
+        let layout = layout(layer, tile);
         Footprint {
-            invocations: part.workgroups(layer.y.pixels(), layer.y.quads()) * WORKGROUP_SIZE as usize,
-            values: tile.accumulators() + tile.pixels + 4 * tile.quads + part.loaded() / part.size() + 1,
+            invocations: layout.workgroups(layer.y.pixels(), layer.y.quads()) * WORKGROUP_SIZE as usize,
+            values: tile.accumulators() + tile.pixels + 4 * tile.quads + layout.loaded() / layout.size() + 1,
             workgroup: WORKGROUP_SIZE,
-            memory: part.memory(machine.element),
+            memory: layout.memory(machine.element),
         }
     }
 
@@ -163,20 +163,20 @@ impl LayerKernel for Staged {
 
 /// Returns the launch that computes `y` from `x`.
 pub fn launch(conv: &Conv, x: Shape, y: Shape, reach: Window, extras: Extras, tile: Tile) -> Launch {
-    let part = Part::new(tile, y.pixels(), y.quads());
+    let layout = Layout::new(tile, y.pixels(), y.quads());
     let tiled = [
         ("PIXELS", tile.pixels),
         ("QUADS", tile.quads),
-        ("WORKGROUP_O", part.workgroup_o),
-        ("WORKGROUP_P", part.workgroup_p),
+        ("WORKGROUP_O", layout.workgroup_o),
+        ("WORKGROUP_P", layout.workgroup_p),
         ("SPLIT", tile.split),
-        ("DEEP", DEEP),
+        ("TILE_K", TILE_K),
     ];
     Launch {
         shader: &SHADER,
         constants: [window::constants(conv, extras), tiled].concat(),
         params: window::params(x, y, reach),
-        workgroups: spread(part.workgroups(y.pixels(), y.quads())),
+        workgroups: spread(layout.workgroups(y.pixels(), y.quads())),
         arithmetic: Element::F32,
         tile: format!("{tile}, workgroups of {WORKGROUP_SIZE}"),
     }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::{
     blocks::conv,
-    draft::{DraftStep, Map, Read},
+    draft::{DraftStep, MapId, Read},
 };
 use crate::{
     Shape,
@@ -57,7 +57,7 @@ pub fn gated(
     shapes: &[Shape],
     id: NodeId,
     x: NodeId,
-    gate: Map,
+    gate: MapId,
     machine: &Machine,
     tuned: &Kernels,
 ) -> Result<DraftStep, (NodeId, String)> {
@@ -84,7 +84,7 @@ pub fn gated_shortlist(
     shapes: &[Shape],
     id: NodeId,
     x: NodeId,
-    gate: Map,
+    gate: MapId,
     machine: &Machine,
     each: usize,
 ) -> Result<Vec<(Kernel, f64)>, (NodeId, String)> {
@@ -99,7 +99,7 @@ struct LayerContext<'a> {
     id: NodeId,
     /// The node that computes `x`, and the gate that scales it.
     input: NodeId,
-    gate: Option<Map>,
+    gate: Option<MapId>,
     machine: &'a Machine,
 }
 
@@ -196,7 +196,7 @@ impl<'a> LayerContext<'a> {
                 .iter()
                 .map(|name| self.read(name, kernel, &layer, &mut words))
                 .collect(),
-            writes: vec![(Map::Node(self.id), made.bytes(layer.y).unwrap_or_default())],
+            writes: vec![(MapId::Node(self.id), made.bytes(layer.y).unwrap_or_default())],
             shape: layer.y,
             workgroup_memory: 0,
             work: self.work(),
@@ -218,10 +218,10 @@ impl<'a> LayerContext<'a> {
         words: &mut Vec<(&'static str, Vec<u32>)>,
     ) -> Read {
         let second =
-            || self.graph.node(self.id).inputs.get(1).map_or(Read::Nothing, |&id| Read::Map(Map::Node(id)));
+            || self.graph.node(self.id).inputs.get(1).map_or(Read::Nothing, |&id| Read::Map(MapId::Node(id)));
         match name {
-            "x" => Read::Map(Map::Node(self.input)),
-            "weight" | "numbers" | "curve" if layer.int8.is_some() => Read::words(words, name),
+            "x" => Read::Map(MapId::Node(self.input)),
+            "weight" | "output_params" | "table" if layer.int8.is_some() => Read::words(words, name),
             "weight" => {
                 kernel.packing(self.machine).map_or(Read::Nothing, |p| Read::Weights(vec![self.id], p))
             }

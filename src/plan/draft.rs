@@ -11,14 +11,14 @@ use crate::{
 
 /// A map of a draft: a node's value or an intermediate result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Map {
+pub enum MapId {
     /// The value of a node.
     Node(NodeId),
     /// Sums over tiles, the input of squeeze-excite's gate, from the block with this depthwise
     /// convolution.
     Pooled(NodeId),
-    /// The partial results of this split projection.
-    Parts(NodeId),
+    /// The partial sums of this split projection.
+    PartialSums(NodeId),
     /// A node's floating-point value before it is quantised to int8.
     Unquantised(NodeId),
     /// A node's int8 value, converted to floating point.
@@ -31,7 +31,7 @@ pub enum Map {
 #[derive(Debug, Clone)]
 pub enum Read {
     /// A map.
-    Map(Map),
+    Map(MapId),
     /// The weights of these convolutions in this layout, concatenated.
     Weights(Vec<NodeId>, Packing),
     /// The biases of these convolutions, concatenated.
@@ -62,8 +62,8 @@ pub struct DraftStep {
     /// Its inputs, in the shader's order.
     pub reads: Vec<Read>,
     /// Its outputs, in the shader's order, with the size of each in bytes.
-    pub writes: Vec<(Map, u64)>,
-    /// The shape of the map that it computes, or computes partial results of.
+    pub writes: Vec<(MapId, u64)>,
+    /// The shape of the map that it computes, or computes partial sums of.
     pub shape: Shape,
     /// Bytes of workgroup memory, if it fuses layers.
     pub workgroup_memory: u32,
@@ -83,7 +83,7 @@ pub struct Settled {
     pub slots: Vec<u64>,
     pub weights: Vec<Packed>,
     /// The slot of every map, in the order of writing, the input first.
-    pub slot_of: Vec<(Map, usize)>,
+    pub slot_of: Vec<(MapId, usize)>,
 }
 
 /// Assigns a slot to every map and packs the weights as `element`. `input` is written before the
@@ -92,8 +92,8 @@ pub fn settle(
     graph: &Graph,
     element: Element,
     drafts: Vec<DraftStep>,
-    input: (Map, u64),
-    kept: impl Fn(Map) -> bool,
+    input: (MapId, u64),
+    kept: impl Fn(MapId) -> bool,
 ) -> Settled {
     let mut maps = vec![input.0];
     let mut lives = vec![memory::Lifetime { bytes: input.1, first: 0, last: 0 }];
@@ -125,7 +125,7 @@ pub fn settle(
         life.bytes = life.bytes.max(kernels::LEAST_BINDING);
     }
     let (slots_of, slots) = memory::assign(&lives);
-    let slot = |map: Map| {
+    let slot = |map: MapId| {
         let at = maps.iter().position(|m| *m == map).expect("a map is written before it is read");
         super::SlotId(slots_of[at])
     };

@@ -3,7 +3,7 @@
 use super::{
     blocks::{Arithmetic, Block},
     choose,
-    draft::{DraftStep, Map, Read},
+    draft::{DraftStep, MapId, Read},
 };
 use crate::{
     graph::{Graph, NodeId},
@@ -76,25 +76,25 @@ impl Fused<'_> {
         self.block.squeeze.is_some()
     }
 
-    /// Whether the projection's sums are partial results, which [`crate::kernels::reduce`] adds up.
+    /// Whether the projection's sums are partial: [`crate::kernels::reduce`] then adds them up.
     fn splits(&self) -> bool {
         self.project.is_some() && self.tile.splits > 1
     }
 
     /// The outputs, map and sums, with their sizes in bytes; in int8 only the map.
-    fn writes(&self) -> Vec<(Map, u64)> {
+    fn writes(&self) -> Vec<(MapId, u64)> {
         let Block { depthwise, squeeze, project, .. } = *self.block;
         let made = self.project.unwrap_or(depthwise);
         let form = choose::form(self.graph.node(made), self.machine.element);
-        let whole = (Map::Node(made), form.bytes(self.shapes.y).unwrap_or_default());
-        let unused = (Map::Unused(depthwise), 16);
+        let whole = (MapId::Node(made), form.bytes(self.shapes.y).unwrap_or_default());
+        let unused = (MapId::Unused(depthwise), 16);
         if self.block.arithmetic == Arithmetic::Int8 {
             vec![whole]
         } else if self.splits() {
-            vec![unused, (Map::Parts(project), block::parts_bytes(self.shapes.y, self.tile))]
+            vec![unused, (MapId::PartialSums(project), block::partial_sum_bytes(self.shapes.y, self.tile))]
         } else if self.project.is_none() && squeeze.is_some() {
             let pooled = block::pooled_bytes(self.shapes.middle, self.tile);
-            vec![whole, (Map::Pooled(depthwise), pooled)]
+            vec![whole, (MapId::Pooled(depthwise), pooled)]
         } else {
             vec![whole, unused]
         }
@@ -111,14 +111,16 @@ impl Fused<'_> {
             Some(int8) => {
                 nodes.extend(self.project);
                 let (launch, mut words) = int8.launch(shapes, machine, tile);
-                let [weight, products, numbers, curve] = ["weight", "product_weight", "numbers", "curve"]
-                    .map(|name| Read::words(&mut words, name));
-                let residual = residual.map_or(Read::Nothing, |id| Read::Map(Map::Node(id)));
-                let reads = vec![Read::Map(Map::Node(self.x)), weight, products, numbers, curve, residual];
+                let [weight, products, output_params, table] =
+                    ["weight", "product_weight", "output_params", "table"]
+                        .map(|name| Read::words(&mut words, name));
+                let residual = residual.map_or(Read::Nothing, |id| Read::Map(MapId::Node(id)));
+                let reads =
+                    vec![Read::Map(MapId::Node(self.x)), weight, products, output_params, table, residual];
                 (launch, int8.memory(shapes.x.quads(), tile), reads)
             }
             None => {
-                // With a split, the step that adds up the partial results applies the projection's epilogue.
+                // With a split, the step that adds up the partial sums applies the projection's epilogue.
                 let finished = self.project.filter(|_| !self.splits());
                 nodes.extend(finished);
                 let biases = nodes.clone();
@@ -127,7 +129,7 @@ impl Fused<'_> {
                 }
                 let products: Vec<NodeId> = self.expand.into_iter().chain(self.project).collect();
                 let reads = vec![
-                    Read::Map(Map::Node(self.x)),
+                    Read::Map(MapId::Node(self.x)),
                     Read::Weights(vec![depthwise], depthwise::PACKING),
                     if products.is_empty() {
                         Read::Nothing
@@ -137,7 +139,7 @@ impl Fused<'_> {
                     Read::Biases(biases),
                     residual
                         .filter(|_| finished.is_some())
-                        .map_or(Read::Nothing, |id| Read::Map(Map::Node(id))),
+                        .map_or(Read::Nothing, |id| Read::Map(MapId::Node(id))),
                 ];
                 let launch = block::launch(self.convs, shapes, residual.is_some(), self.pools(), tile);
                 let memory =

@@ -4,7 +4,7 @@ use super::{
     Options,
     blocks::{Head, conv},
     choose,
-    draft::{DraftStep, Map, Read},
+    draft::{DraftStep, MapId, Read},
     schedule::{Candidate, Fuse, Schedule},
 };
 use crate::{
@@ -48,7 +48,7 @@ fn step(
     let input = graph.node(head.conv).inputs[0];
     let (x, y, means) = (shapes[input.index()], shapes[head.conv.index()], shapes[head.pool.index()]);
     let launch = pointwise_pool::launch(conv, x, y, tile);
-    let groups = launch.workgroups.iter().product::<u32>() as usize;
+    let groups = launch.workgroup_count();
     let (effort, footprint) = pointwise_pool::effort(x, y, tile);
     let bytes = machine.bytes(x) + machine.bytes(means) + machine.weight_bytes(conv);
     let work = Work { bytes, macs: (y.pixels() * conv.weight.data().len()) as u64 };
@@ -56,11 +56,11 @@ fn step(
         nodes: vec![head.conv, head.pool],
         launch,
         reads: vec![
-            Read::Map(Map::Node(input)),
+            Read::Map(MapId::Node(input)),
             Read::Weights(vec![head.conv], pointwise::PACKING),
             Read::Biases(vec![head.conv]),
         ],
-        writes: vec![(Map::Node(head.pool), machine.bytes(means))],
+        writes: vec![(MapId::Node(head.pool), machine.bytes(means))],
         shape: means,
         workgroup_memory: 0,
         work,

@@ -4,12 +4,12 @@
 
 use super::{
     choose::{float_form, form},
-    draft::{DraftStep, Map, Read},
+    draft::{DraftStep, MapId, Read},
 };
 use crate::{
     Shape,
     graph::{Affine, Graph, NodeId, Op},
-    kernels::{Effort, Footprint, Launch, Machine, WORKGROUP_SIZE, Work, dequantise, quantise},
+    kernels::{Effort, Launch, Machine, Work, dequantise, quantise},
 };
 
 /// Inserts the conversion steps between the steps of a draft.
@@ -22,7 +22,7 @@ pub fn converted(
     let conversions = Conversions { graph, shapes, machine };
     // The last step that writes each map: several steps write a concatenated one.
     let last = |id: NodeId| {
-        let writes = |draft: &DraftStep| draft.writes.iter().any(|(to, _)| *to == Map::Node(id));
+        let writes = |draft: &DraftStep| draft.writes.iter().any(|(to, _)| *to == MapId::Node(id));
         drafts.iter().rposition(writes)
     };
     let lasts: Vec<Option<usize>> = graph.nodes().map(|(id, _)| last(id)).collect();
@@ -45,13 +45,13 @@ pub fn converted(
                     copied.push(id);
                     all.push(conversions.to_float(id, affine));
                 }
-                *from = Map::Dequantised(id);
+                *from = MapId::Dequantised(id);
             }
         }
         let mut made = None;
         for (to, bytes) in &mut draft.writes {
             if let Some((id, affine)) = conversions.as_int8(*to) {
-                (*to, *bytes) = (Map::Unquantised(id), conversions.bytes(id)[0]);
+                (*to, *bytes) = (MapId::Unquantised(id), conversions.bytes(id)[0]);
                 made = Some((id, affine));
             }
         }
@@ -72,8 +72,8 @@ struct Conversions<'a> {
 
 impl Conversions<'_> {
     /// The node and the quantisation of a map, if it is stored as int8.
-    fn as_int8(&self, map: Map) -> Option<(NodeId, Affine)> {
-        let Map::Node(id) = map else { return None };
+    fn as_int8(&self, map: MapId) -> Option<(NodeId, Affine)> {
+        let MapId::Node(id) = map else { return None };
         Some((id, self.graph.node(id).quantisation?))
     }
 
@@ -87,18 +87,18 @@ impl Conversions<'_> {
     fn to_int8(&self, id: NodeId, affine: Affine) -> DraftStep {
         let (shape, [_, bytes]) = (self.shapes[id.index()], self.bytes(id));
         let launch = quantise::launch(shape, affine);
-        self.step(id, launch, Map::Unquantised(id), (Map::Node(id), bytes), "quantises to int8")
+        self.step(id, launch, MapId::Unquantised(id), (MapId::Node(id), bytes), "quantises to int8")
     }
 
     fn to_float(&self, id: NodeId, affine: Affine) -> DraftStep {
         let (shape, [bytes, _]) = (self.shapes[id.index()], self.bytes(id));
         let launch = dequantise::launch(shape, affine);
-        self.step(id, launch, Map::Node(id), (Map::Dequantised(id), bytes), "converts to floating point")
+        self.step(id, launch, MapId::Node(id), (MapId::Dequantised(id), bytes), "converts to floating point")
     }
 
-    fn step(&self, id: NodeId, launch: Launch, from: Map, to: (Map, u64), why: &str) -> DraftStep {
+    fn step(&self, id: NodeId, launch: Launch, from: MapId, to: (MapId, u64), why: &str) -> DraftStep {
         let work = Work { bytes: self.bytes(id).into_iter().sum(), macs: 0 };
-        let invocations = launch.workgroups.iter().product::<u32>() as usize * WORKGROUP_SIZE as usize;
+        let time = self.machine.time(Effort::of(1.0, 2.0), launch.footprint(), work);
         DraftStep {
             nodes: vec![id],
             launch,
@@ -107,7 +107,7 @@ impl Conversions<'_> {
             shape: self.shapes[id.index()],
             workgroup_memory: 0,
             work,
-            time: self.machine.time(Effort::of(1.0, 2.0), Footprint::of(invocations), work),
+            time,
             why: why.into(),
             block: None,
         }

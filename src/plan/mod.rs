@@ -29,7 +29,7 @@ use crate::{
     tensor::{Element, Form},
 };
 use blocks::{Arithmetic, Unit};
-use draft::{DraftStep, Map, Read};
+use draft::{DraftStep, MapId, Read};
 
 /// A reusable buffer for feature maps. No step reads and writes the same slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
@@ -103,7 +103,7 @@ pub struct Step {
     pub reads: Vec<Operand>,
     /// Its outputs, in the order of the shader's `writes`.
     pub writes: Vec<SlotId>,
-    /// The shape of the map that it computes, or computes partial results of.
+    /// The shape of the map that it computes, or computes partial sums of.
     pub shape: Shape,
     /// The bytes that it moves and its multiply-adds.
     pub work: Work,
@@ -133,7 +133,7 @@ pub struct Summary {
     pub layers: Vec<String>,
     /// The kernel's name.
     pub kernel: &'static str,
-    /// The shape of the map that it computes, or computes partial results of.
+    /// The shape of the map that it computes, or computes partial sums of.
     pub shape: Shape,
     /// The bytes that it moves and its multiply-adds.
     pub work: Work,
@@ -216,7 +216,7 @@ pub struct Rated {
     pub steps: usize,
     /// Workgroups of the largest dispatch.
     pub workgroups: usize,
-    /// Bytes of workgroup memory of the dispatches that fuse layers, in the one that uses most.
+    /// Bytes of workgroup memory, in the fused dispatch that uses most.
     pub workgroup_memory: u32,
     /// The bytes that all dispatches move and their multiply-adds.
     pub work: Work,
@@ -331,7 +331,7 @@ impl Plan {
         for draft in drafts.iter().filter(|draft| graph.int8(draft.nodes[0]).is_none()) {
             for (read, name) in draft.reads.iter().zip(draft.launch.shader.reads) {
                 let stored = Form::Map(draft.launch.shader.stored(name, machine.element));
-                if let Read::Map(Map::Node(id)) = read
+                if let Read::Map(MapId::Node(id)) = read
                     && float_form(*id) != stored
                 {
                     let reason = format!("cannot read the output of {}", graph.node(*id).name());
@@ -346,16 +346,17 @@ impl Plan {
 
         // The caller provides the picture in floating point.
         let entry = match graph.node(source).quantisation {
-            Some(_) => Map::Unquantised(source),
-            None => Map::Node(source),
+            Some(_) => MapId::Unquantised(source),
+            None => MapId::Node(source),
         };
         let first = (entry, machine.bytes(shapes[source.index()]));
-        let kept = |map| options.taps || matches!(map, Map::Node(id) if graph.is_output(id));
+        let kept = |map| options.taps || matches!(map, MapId::Node(id) if graph.is_output(id));
         let settled = draft::settle(graph, machine.element, drafts, first, kept);
-        let slot =
-            |map: Map| settled.slot_of.iter().find(|(other, _)| *other == map).map(|&(_, slot)| SlotId(slot));
+        let slot = |map: MapId| {
+            settled.slot_of.iter().find(|(other, _)| *other == map).map(|&(_, slot)| SlotId(slot))
+        };
         let value = |id: NodeId| {
-            slot(Map::Node(id)).map(|slot| Value { slot, shape: shapes[id.index()], form: form(id) })
+            slot(MapId::Node(id)).map(|slot| Value { slot, shape: shapes[id.index()], form: form(id) })
         };
         let output = |&(name, id): &(&str, NodeId)| {
             let value =
@@ -398,7 +399,7 @@ impl Plan {
             weights: settled.weights,
             element: machine.element,
             input,
-            quantises: entry != Map::Node(source),
+            quantises: entry != MapId::Node(source),
             outputs,
             taps,
             choices,
@@ -448,7 +449,7 @@ impl Plan {
         });
         let sets = blocks.map(|(block, squeeze)| {
             let name = graph.node(block.project).name();
-            let gate = Map::Node(squeeze.widen);
+            let gate = MapId::Node(squeeze.widen);
             let found =
                 choose::gated_shortlist(graph, &shapes, block.project, block.depthwise, gate, &machine, each)
                     .map_err(|(_, reason)| Error::layer(name, reason))?;

@@ -1,10 +1,10 @@
-//! Concatenation: steps write their outputs directly into the joined map where possible.
+//! Concatenation: steps write their outputs directly into the concatenated map where possible.
 
-use super::draft::{DraftStep, Map, Read};
+use super::draft::{DraftStep, MapId, Read};
 use crate::{
     Shape,
     graph::{ConcatAxis, ConvKind, Graph, NodeId, Op},
-    kernels::{Effort, Footprint, Launch, Machine, OutputRegion, WORKGROUP_SIZE, Work, join_int8, resize},
+    kernels::{Effort, Launch, Machine, OutputRegion, Work, join_int8, resize},
     plan::{
         blocks::conv,
         choose::{float_form, form},
@@ -22,8 +22,8 @@ pub fn join(
     alone: impl Fn(NodeId) -> bool,
     drafts: &mut [DraftStep],
 ) -> Result<Vec<DraftStep>, (NodeId, String)> {
-    let Op::Concat(joint) = graph.node(id).op else { return Ok(Vec::new()) };
-    let (whole, map) = (shapes[id.index()], Map::Node(id));
+    let Op::Concat(axis) = graph.node(id).op else { return Ok(Vec::new()) };
+    let (whole, map) = (shapes[id.index()], MapId::Node(id));
     let made = match graph.int8(id) {
         Some(_) => form(graph.node(id), machine.element),
         None => float_form(&graph.node(id).op, machine.element),
@@ -32,20 +32,20 @@ pub fn join(
     let (mut before, mut copies) = (0, Vec::new());
     for &input in &graph.node(id).inputs {
         let part = shapes[input.index()];
-        let first = match joint {
+        let first = match axis {
             ConcatAxis::Channels if before % 4 == 0 => before / 4,
             ConcatAxis::Channels => {
                 return Err((id, format!("{before} channels before a part are not a multiple of four")));
             }
             ConcatAxis::Pixels => before * whole.quads(),
         };
-        before += if joint == ConcatAxis::Channels { part.c } else { part.h * part.w };
+        before += if axis == ConcatAxis::Channels { part.c } else { part.h * part.w };
         let region = OutputRegion { part, whole, first };
         // The block kernel may compute a depthwise output, and cannot write it into a larger map.
         let depthwise = conv(graph.node(input)).and_then(|c| c.kind()) == Some(ConvKind::Depthwise);
         // A part that is a concatenation has several producers.
         let joined = matches!(graph.node(input).op, Op::Concat(_));
-        let maker = drafts.iter_mut().find(|draft| draft.writes[0].0 == Map::Node(input));
+        let maker = drafts.iter_mut().find(|draft| draft.writes[0].0 == MapId::Node(input));
         // int8 maps must have the same scale and zero point.
         let alike = match graph.int8(id) {
             Some(_) => {
@@ -86,16 +86,15 @@ fn copy(
     (launch, region): (Launch, OutputRegion),
     moved: u64,
     machine: &Machine,
-    whole: (Map, u64),
+    whole: (MapId, u64),
     why: String,
 ) -> DraftStep {
     let work = Work { bytes: 2 * moved, macs: 0 };
-    let invocations = launch.workgroups.iter().product::<u32>() as usize * WORKGROUP_SIZE as usize;
-    let time = machine.time(Effort::of(1.0, 2.0), Footprint::of(invocations), work);
+    let time = machine.time(Effort::of(1.0, 2.0), launch.footprint(), work);
     DraftStep {
         nodes: vec![id],
         launch: launch.placed(region),
-        reads: vec![Read::Map(Map::Node(input))],
+        reads: vec![Read::Map(MapId::Node(input))],
         writes: vec![whole],
         shape: region.part,
         workgroup_memory: 0,

@@ -8,7 +8,7 @@ use super::{
     Options, Rated,
     blocks::{Arithmetic, Block, Squeeze, conv},
     choose,
-    draft::{DraftStep, Map, Read},
+    draft::{DraftStep, MapId, Read},
     fused::Fused,
 };
 use crate::{
@@ -99,7 +99,7 @@ impl Fuse {
             (Self::Pair, _) => matches!(schedule, Schedule::Front(_) | Schedule::Back(_)),
             // Squeeze-excite needs the whole map before it can scale any of it.
             (Self::Block, Schedule::Front(_)) => block.squeeze.is_some(),
-            // A split projection needs a second kernel to add up its partial results.
+            // A split projection needs a second kernel to add up its partial sums.
             (Self::Block, _) => matches!(schedule, Schedule::Whole(tile) if tile.splits == 1),
         }
     }
@@ -125,7 +125,7 @@ impl Candidate {
 
     /// Returns the cost model's figures, relative to a schedule that takes `time`.
     pub fn rated(&self, time: f64) -> Rated {
-        let groups = |step: &DraftStep| step.launch.workgroups.iter().product::<u32>() as usize;
+        let groups = |step: &DraftStep| step.launch.workgroup_count();
         Rated {
             schedule: self.schedule,
             ratio: self.time / time,
@@ -199,7 +199,7 @@ enum Part<'c, 'a> {
     Layer(&'c DraftStep),
     /// The block kernel.
     Block(Fused<'a>),
-    /// The sum of the block kernel's partial results.
+    /// The sum of the block kernel's partial sums.
     Reduce(Tile),
     /// Squeeze-excite's gate, or its first layer alone, from the block kernel's tile sums.
     Gate(Squeeze, Tile, Gate<'a>),
@@ -219,7 +219,7 @@ impl<'a> Context<'a> {
             block.nodes().into_iter().map(|id| choose::layer(graph, shapes, id, machine, options.kernels()));
         let gates = block.squeeze.as_ref().filter(|_| block.arithmetic == Arithmetic::Float);
         let gated = gates.map(|squeeze| {
-            let gate = Map::Node(squeeze.widen);
+            let gate = MapId::Node(squeeze.widen);
             let mut step = choose::gated(
                 graph,
                 shapes,
@@ -380,7 +380,8 @@ impl<'a> Context<'a> {
     }
 
     fn reduce_cost(&self, tile: Tile) -> (Work, f64) {
-        let work = Work { bytes: self.machine.bytes(self.y) + block::parts_bytes(self.y, tile), macs: 0 };
+        let work =
+            Work { bytes: self.machine.bytes(self.y) + block::partial_sum_bytes(self.y, tile), macs: 0 };
         let invocations = self.y.pixels() * self.y.quads();
         (work, self.machine.time(reduce::effort(tile.splits), Footprint::of(invocations), work))
     }
@@ -392,16 +393,16 @@ impl<'a> Context<'a> {
             nodes: vec![project],
             launch: reduce::launch(self.conv(project), self.y, splits, self.residual.is_some()),
             reads: vec![
-                Read::Map(Map::Parts(project)),
+                Read::Map(MapId::PartialSums(project)),
                 Read::Biases(vec![project]),
-                self.residual.map_or(Read::Nothing, |id| Read::Map(Map::Node(id))),
+                self.residual.map_or(Read::Nothing, |id| Read::Map(MapId::Node(id))),
             ],
-            writes: vec![(Map::Node(project), self.machine.bytes(self.y))],
+            writes: vec![(MapId::Node(project), self.machine.bytes(self.y))],
             shape: self.y,
             workgroup_memory: 0,
             work,
             time,
-            why: format!("adds up {splits} partial results"),
+            why: format!("adds up {splits} partial sums"),
             block: None,
         }
     }
@@ -420,12 +421,12 @@ impl<'a> Context<'a> {
         DraftStep {
             launch: gate.launch(self.machine),
             reads: vec![
-                Read::Map(Map::Pooled(self.block.depthwise)),
+                Read::Map(MapId::Pooled(self.block.depthwise)),
                 Read::Weights(vec![nodes.squeeze], pointwise::PACKING),
                 gate.widen.map_or(Read::Nothing, |_| Read::Weights(vec![nodes.widen], pointwise::PACKING)),
                 Read::Biases(layers.clone()),
             ],
-            writes: vec![(Map::Node(made), self.machine.bytes(self.shapes[made.index()]))],
+            writes: vec![(MapId::Node(made), self.machine.bytes(self.shapes[made.index()]))],
             shape: self.shapes[made.index()],
             nodes: layers,
             workgroup_memory: gate.memory(self.machine),

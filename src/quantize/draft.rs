@@ -83,7 +83,7 @@ impl Draft {
             if int8 {
                 conv.weight = layer.int8.weight.clone();
                 conv.bias = layer.bias.clone();
-                node.weight_scales = Some(layer.int8.steps.clone());
+                node.weight_scales = Some(layer.int8.scales.clone());
             } else {
                 conv.weight = layer.float.0.clone();
             }
@@ -246,7 +246,7 @@ mod tests {
     fn means_are_correct_after_the_correction() {
         let mut graph = Graph::default();
         let x = graph.push("x", Op::Input(4), &[]);
-        // All weights of an output except one are less than half a step: their sum is lost.
+        // All weights of an output except one are less than half their scale: their sum is lost.
         let lost = |i: usize| if i.is_multiple_of(4) { 1.0 } else { 0.003 };
         let first = graph.push("first", conv(4, Activation::Relu, lost), &[x]);
         let second = graph.push("second", conv(3, Activation::Identity, lost), &[first]);
@@ -264,11 +264,12 @@ mod tests {
         };
         assert!(off(&draft, first) > 0.01 && off(&draft, second) > 0.02);
         draft.correct(&cpu, &int8, &inputs, |_| {}).unwrap();
-        // A bias is rounded to integer steps of the sums, before and after its correction.
+        // A bias is rounded to an integer multiple of the sum's scale, before and after its correction.
         for (at, id) in [first, second].into_iter().enumerate() {
             let input = draft.maps[graph.node(id).inputs[0].index()].unwrap().scale;
-            let step = input * draft.layers[at].int8.steps.iter().fold(0.0f32, |most, step| most.max(*step));
-            assert!(off(&draft, id) <= f64::from(step), "{}: {step}", off(&draft, id));
+            let scales = draft.layers[at].int8.scales.iter();
+            let scale = input * scales.fold(0.0f32, |most, scale| most.max(*scale));
+            assert!(off(&draft, id) <= f64::from(scale), "{}: {scale}", off(&draft, id));
         }
         assert!(off(&draft.uncorrected(), second) > 0.02);
     }

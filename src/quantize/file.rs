@@ -60,7 +60,7 @@ impl Quantized {
             let mut node = whole.node(id).clone();
             if !tensors.contains_key(&format!("{}.weight", node.name())) {
                 let rounded = rounded(conv(&whole, id), None, None);
-                node.weight_scales = Some(rounded.steps);
+                node.weight_scales = Some(rounded.scales);
                 store(
                     &mut tensors,
                     &node,
@@ -73,17 +73,17 @@ impl Quantized {
     }
 }
 
-/// Adds a layer's tensors: integers if it has steps and no `element`, else floats of type `element`.
+/// Adds a layer's tensors: integers if it has scales and no `element`, else floats of type `element`.
 fn store(tensors: &mut BTreeMap<String, Stored>, node: &Node, conv: &Conv, element: Option<Element>) {
     let (name, each) = (node.name(), conv.weight.data().len() / conv.outputs());
     let key = format!("{name}.weight");
     let dims = if conv.linear { &conv.weight.dims()[..2] } else { conv.weight.dims() };
     let weights = conv.weight.data();
     let (dtype, bytes) = match (element, &node.weight_scales) {
-        (None, Some(steps)) => {
-            tensors.insert(scale_of(&key), floats(&Tensor::from_fn([steps.len()], |o| steps[o])));
+        (None, Some(scales)) => {
+            tensors.insert(scale_of(&key), floats(&Tensor::from_fn([scales.len()], |o| scales[o])));
             let integers = weights.iter().enumerate();
-            let integer = |(at, weight): (usize, &f32)| quantise(*weight, steps[at / each]) as u8;
+            let integer = |(at, weight): (usize, &f32)| quantise(*weight, scales[at / each]) as u8;
             (Dtype::I8, integers.map(integer).collect())
         }
         (Some(Element::F16), _) => {

@@ -2,14 +2,14 @@
 //! labels.
 //!
 //! [`quantize`] takes a network and preprocessed pictures. It returns the network's graph with weights that
-//! are integer multiples of a step, the output's weight scale
+//! are integer multiples of the output's weight scale
 //! ([`Node::weight_scales`](crate::graph::Node::weight_scales)), and with the quantisation of each map
 //! ([`Node::quantisation`](crate::graph::Node::quantisation)). [`Quantized::encode`] encodes it as a file that
 //! [`Network::open`] reads like any other. [`Affine`] defines the arithmetic.
 //!
 //! 1. `equalise`: evens out channels of very different magnitude in front of depthwise layers.
 //! 2. `ranges`: measures each map's values and chooses the quantisation with the least error.
-//! 3. `weights`: chooses the step with the least error for each output's weights.
+//! 3. `weights`: chooses the scale with the least error for each output's weights.
 //! 4. `draft`: subtracts the mean error of each channel from the biases.
 //! 5. Layers return to floating point until the outputs are accurate enough, starting with the largest error
 //!    per cost.
@@ -31,7 +31,7 @@
 //! | tensor | type | contents |
 //! |---|---|---|
 //! | `MODULE.weight` | I8, in the library's shape | integers from -127 to 127, batch norms folded in |
-//! | `MODULE.weight_scale` | F32, `[outputs]` | the step of each output's weights |
+//! | `MODULE.weight_scale` | F32, `[outputs]` | the scale of each output's weights |
 //! | `MODULE.weight` | F16 or F32 | of a layer that stays in floating point, without `weight_scale` |
 //! | `MODULE.bias` | F32, `[outputs]` | batch norms folded in; they have no tensors |
 //!
@@ -39,7 +39,7 @@
 //! network, or null; `values`, other settings in the form of `--set`; `labels`, the names of classes, or
 //! null; and `maps`, a `scale` and a `zero` for each module whose output is int8: the integer q represents
 //! `scale (q - zero)`. The module `input` is the picture. The file is self-contained: no configuration next
-//! to it is read. A reader without int8 support multiplies integers by their steps and computes in floating
+//! to it is read. A reader without int8 support multiplies integers by their scales and computes in floating
 //! point.
 
 mod draft;

@@ -9,7 +9,7 @@ use crate::{tensor::Element, zoo::Network};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum StoredType {
-    /// Integers from -127 to 127, in steps.
+    /// Integers from -127 to 127, with a scale per output.
     Int8,
     /// 16-bit floating point.
     F16,
@@ -36,7 +36,7 @@ pub struct LayerReport {
     pub precision: StoredType,
     /// Bytes of its weights and biases in f32.
     pub bytes_before: u64,
-    /// Bytes of its weights, steps and biases now.
+    /// Bytes of its weights, scales and biases now.
     pub bytes_after: u64,
     /// The noise in its output, including that of all preceding layers: squared errors over squared f32
     /// values. None without pictures.
@@ -71,7 +71,7 @@ pub struct Report {
     pub layers: Vec<LayerReport>,
     /// Bytes of weights and biases in f32.
     pub bytes_before: u64,
-    /// Bytes of weights, steps and biases now.
+    /// Bytes of weights, scales and biases now.
     pub bytes_after: u64,
     /// Reasons not to trust the results, one sentence each.
     pub warnings: Vec<String>,

@@ -1,4 +1,4 @@
-//! Weights as integers from -127 to 127, with one step per output.
+//! Weights as integers from -127 to 127, with one scale per output.
 
 use std::sync::Arc;
 
@@ -21,8 +21,7 @@ const ENDS: [f32; 7] = [1.0, 0.97, 0.94, 0.9, 0.86, 0.8, 0.72];
 /// only weights below f16's normal range cause more.
 const HALF_LOSS: f64 = 1e-6;
 
-/// The maximum, in steps, that bias and residual together may add to an i32 accumulator, which leaves room
-/// for the products.
+/// The largest sum of bias and residual, in units of an i32 accumulator, which leaves room for the products.
 const ROOM: f32 = (1u32 << 28) as f32;
 
 /// A convolution's quantised weights.
@@ -30,49 +29,49 @@ const ROOM: f32 = (1u32 << 28) as f32;
 pub(super) struct Rounded {
     /// The values that the integers represent.
     pub weight: Arc<Tensor>,
-    /// The step of each output's weights.
-    pub steps: Arc<[f32]>,
+    /// The scale of each output's weights.
+    pub scales: Arc<[f32]>,
 }
 
 /// Quantises a convolution's weights with the least error. `input` and `residual` are the quantisations of
-/// its first and second input, if it is computed in integers: a channel with tiny weights then gets a step
+/// its first and second input, if it is computed in integers: a channel with tiny weights then gets a scale
 /// large enough for its bias to fit in the accumulator.
 pub(super) fn rounded(conv: &Conv, input: Option<Affine>, residual: Option<Affine>) -> Rounded {
     let each = conv.weight.data().len() / conv.outputs();
     let reach = residual.map_or(0.0, |affine| affine.value(127).max(-affine.value(-128)));
-    let step = |(at, weights): (usize, &[f32])| {
+    let scale = |(at, weights): (usize, &[f32])| {
         let bias = conv.bias.as_ref().map_or(0.0, |bias| bias.data()[at].abs());
         let lower_bound = input.map_or(0.0, |input| (bias + reach) / (input.scale * ROOM));
-        best_step(weights).max(lower_bound).max(f32::MIN_POSITIVE)
+        best_scale(weights).max(lower_bound).max(f32::MIN_POSITIVE)
     };
-    let steps: Vec<f32> = conv.weight.data().chunks_exact(each).enumerate().map(step).collect();
+    let scales: Vec<f32> = conv.weight.data().chunks_exact(each).enumerate().map(scale).collect();
     let value = |at: usize| {
-        let step = steps[at / each];
-        f32::from(quantise(conv.weight.data()[at], step)) * step
+        let scale = scales[at / each];
+        f32::from(quantise(conv.weight.data()[at], scale)) * scale
     };
     let weight = vectorised!(Arc::new(Tensor::from_fn(conv.weight.dims(), value)));
-    Rounded { weight, steps: steps.into() }
+    Rounded { weight, scales: scales.into() }
 }
 
-/// Rounds a weight to an integer number of steps.
+/// Rounds a weight to an integer multiple of `scale`.
 #[inline(always)]
-pub(super) fn quantise(weight: f32, step: f32) -> i8 {
-    (weight / step).round_ties_even().clamp(-MOST, MOST) as i8
+pub(super) fn quantise(weight: f32, scale: f32) -> i8 {
+    (weight / scale).round_ties_even().clamp(-MOST, MOST) as i8
 }
 
-/// The step with the least error for an output's weights.
-fn best_step(weights: &[f32]) -> f32 {
+/// The scale with the least error for an output's weights.
+fn best_scale(weights: &[f32]) -> f32 {
     let largest = weights.iter().fold(0.0f32, |largest, weight| largest.max(weight.abs()));
-    let lost = |step: f32| -> f64 {
-        let off = |weight: &f32| f64::from(f32::from(quantise(*weight, step)) * step - weight).powi(2);
+    let lost = |scale: f32| -> f64 {
+        let off = |weight: &f32| f64::from(f32::from(quantise(*weight, scale)) * scale - weight).powi(2);
         vectorised!(weights.iter().map(off).sum())
     };
-    let steps = ENDS.map(|end| (end * largest / MOST).max(f32::MIN_POSITIVE));
-    let mut best = (steps[0], lost(steps[0]));
-    for step in steps {
-        let loss = lost(step);
+    let scales = ENDS.map(|end| (end * largest / MOST).max(f32::MIN_POSITIVE));
+    let mut best = (scales[0], lost(scales[0]));
+    for scale in scales {
+        let loss = lost(scale);
         if loss < best.1 {
-            best = (step, loss);
+            best = (scale, loss);
         }
     }
     best.0
@@ -108,16 +107,19 @@ mod tests {
     }
 
     #[test]
-    fn weights_are_integer_steps_of_their_output() {
+    fn weights_are_integer_multiples_of_their_scale() {
         let weights: Vec<f32> =
             (0..64).map(|i| (i as f32 * 0.71).sin() * if i < 32 { 1.0 } else { 1e-3 }).collect();
         let conv = conv(&weights, &[0.5, -0.5]);
-        let Rounded { weight, steps } = rounded(&conv, None, None);
+        let Rounded { weight, scales } = rounded(&conv, None, None);
         for (at, (&found, &wanted)) in weight.data().iter().zip(&weights).enumerate() {
-            let step = steps[at / 32];
-            assert_eq!(f32::from(quantise(found, step)) * step, found, "{at}");
+            let scale = scales[at / 32];
+            assert_eq!(f32::from(quantise(found, scale)) * scale, found, "{at}");
             // Clipped at most by the narrowest candidate.
-            assert!((found - wanted).abs() <= 0.5001 * step + 0.28 * 127.0 * step, "{at}: {found}, {wanted}");
+            assert!(
+                (found - wanted).abs() <= 0.5001 * scale + 0.28 * 127.0 * scale,
+                "{at}: {found}, {wanted}"
+            );
         }
     }
 
@@ -125,10 +127,10 @@ mod tests {
     fn a_dead_channel_leaves_room_for_its_bias() {
         let conv = conv(&[0.0, 0.0, 1e-30, -1e-30], &[3.0, 3.0]);
         let input = Affine { scale: 0.02, zero: 0 };
-        for step in rounded(&conv, Some(input), Some(Affine { scale: 0.1, zero: -128 })).steps.iter() {
-            assert!((3.0 + 25.5) / (input.scale * step) <= 1.001 * ROOM, "{step}");
+        for scale in rounded(&conv, Some(input), Some(Affine { scale: 0.1, zero: -128 })).scales.iter() {
+            assert!((3.0 + 25.5) / (input.scale * scale) <= 1.001 * ROOM, "{scale}");
         }
-        assert!(rounded(&conv, None, None).steps.iter().all(|step| *step >= f32::MIN_POSITIVE));
+        assert!(rounded(&conv, None, None).scales.iter().all(|scale| *scale >= f32::MIN_POSITIVE));
     }
 
     #[test]

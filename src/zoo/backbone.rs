@@ -2,7 +2,7 @@
 //! the structure, the library the names.
 
 use super::{
-    builder::{Builder, Form, Map, POINTWISE},
+    builder::{Builder, ConvGeometry, FeatureMap, POINTWISE},
     rules::Dilated,
     skeleton::{Block, Layer, Skeleton, Squeeze},
     table::{Stage, Table},
@@ -23,12 +23,12 @@ pub(super) struct Backbone {
 
 impl Backbone {
     /// The output of the last block.
-    pub fn last_block(&self) -> Map {
+    pub fn last_block(&self) -> FeatureMap {
         self.blocks.last().expect("a table has blocks").output
     }
 
     /// The output of the first block whose map is `reduced` times smaller than the picture.
-    pub fn first(&self, reduced: usize) -> Map {
+    pub fn first(&self, reduced: usize) -> FeatureMap {
         let found = self.blocks.iter().find(|block| block.reduced == reduced);
         found.map_or_else(|| self.last_block(), |block| block.output)
     }
@@ -39,8 +39,8 @@ pub(super) struct BlockOutputs {
     /// Size of the picture divided by the size of the output.
     pub reduced: usize,
     /// The output of its expansion convolution.
-    pub expanded: Option<Map>,
-    pub output: Map,
+    pub expanded: Option<FeatureMap>,
+    pub output: FeatureMap,
 }
 
 /// Replaces strides with dilations beyond a limit.
@@ -78,9 +78,9 @@ impl Builder<'_> {
     ) -> Result<Backbone> {
         let rules = self.rules();
         let stride = rules.stem_stride.value;
-        self.layer(&skeleton.stem, Form { kernel, stride, ..POINTWISE }, table.stem)?;
+        self.layer(&skeleton.stem, ConvGeometry { kernel, stride, ..POINTWISE }, table.stem)?;
         let mut strides = Strides { reduced: stride, dilation: 1, limit: rules.dilated.value };
-        let feature = |module: &String, stride: usize, map: Map| Feature {
+        let feature = |module: &String, stride: usize, map: FeatureMap| Feature {
             module: module.clone(),
             stride,
             node: map.id,
@@ -122,13 +122,13 @@ impl Builder<'_> {
         table: &Table,
         stride: usize,
         dilation: usize,
-    ) -> Result<Option<Map>> {
+    ) -> Result<Option<FeatureMap>> {
         let input = self.at;
         let activation = stage.activation;
         if let Some(start) = &block.start {
             let stride = if block.spatial.is_some() { 1 } else { stride };
-            let form = Form { kernel: stage.start, stride, dilation, depthwise: true };
-            self.layer(start, form, Activation::Identity)?;
+            let geometry = ConvGeometry { kernel: stage.start, stride, dilation, depthwise: true };
+            self.layer(start, geometry, Activation::Identity)?;
         }
         let mut expanded = None;
         if let Some(expand) = &block.expand {
@@ -139,9 +139,9 @@ impl Builder<'_> {
             Some(spatial) if stage.searched => self.kernel_size(&spatial.conv).unwrap_or(stage.kernel),
             _ => stage.kernel,
         };
-        let form = Form { kernel, stride, dilation, depthwise: !stage.dense };
+        let geometry = ConvGeometry { kernel, stride, dilation, depthwise: !stage.dense };
         if let Some(spatial) = &block.spatial {
-            self.layer(spatial, form, activation)?;
+            self.layer(spatial, geometry, activation)?;
         }
         if let Some(squeeze) = &block.squeeze {
             let inner = table.squeeze.unwrap_or_else(|| self.effective(activation));
@@ -150,7 +150,11 @@ impl Builder<'_> {
         if let Some(project) = &block.project {
             // The last convolution of a ResNet's basic block has the full kernel.
             let full = block.shortcut.is_some() && block.expand.is_none();
-            self.layer(project, if full { Form { stride: 1, ..form } } else { POINTWISE }, table.project)?;
+            self.layer(
+                project,
+                if full { ConvGeometry { stride: 1, ..geometry } } else { POINTWISE },
+                table.project,
+            )?;
         }
         let same = stride == 1 && self.at.channels == input.channels;
         match (&block.sum, &block.shortcut) {
@@ -171,9 +175,9 @@ impl Builder<'_> {
     }
 
     /// Projects `input` to the shape of the current value, which stays current.
-    fn shortcut(&mut self, layer: &Layer, input: Map, stride: usize) -> Result<NodeId> {
+    fn shortcut(&mut self, layer: &Layer, input: FeatureMap, stride: usize) -> Result<NodeId> {
         let main = std::mem::replace(&mut self.at, input);
-        self.layer(layer, Form { stride, ..POINTWISE }, Activation::Identity)?;
+        self.layer(layer, ConvGeometry { stride, ..POINTWISE }, Activation::Identity)?;
         let shortcut = std::mem::replace(&mut self.at, main);
         if shortcut.channels != main.channels {
             let reason = format!(

@@ -11,18 +11,19 @@ use crate::{
 
 /// The geometry of a convolution: the expected kernel, and its stride and dilation.
 #[derive(Clone, Copy)]
-pub(super) struct Form {
+pub(super) struct ConvGeometry {
     pub kernel: usize,
     pub stride: usize,
     pub dilation: usize,
     pub depthwise: bool,
 }
 
-pub(super) const POINTWISE: Form = Form { kernel: 1, stride: 1, dilation: 1, depthwise: false };
+pub(super) const POINTWISE: ConvGeometry =
+    ConvGeometry { kernel: 1, stride: 1, dilation: 1, depthwise: false };
 
 /// A feature map of the graph: its node and its channels.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Map {
+pub(super) struct FeatureMap {
     pub id: NodeId,
     pub channels: usize,
 }
@@ -36,7 +37,7 @@ pub(super) struct Builder<'a> {
     epsilon: f64,
     pub graph: Graph,
     /// The current value: the next layer's input.
-    pub at: Map,
+    pub at: FeatureMap,
 }
 
 impl<'a> Builder<'a> {
@@ -44,7 +45,7 @@ impl<'a> Builder<'a> {
     /// activation `replaced`.
     pub fn new(tensors: &'a Tensors<'a>, rules: &'a Rules, replaced: Activation, channels: usize) -> Self {
         let mut graph = Graph::default();
-        let at = Map { id: graph.push("input", Op::Input(channels), &[]), channels };
+        let at = FeatureMap { id: graph.push("input", Op::Input(channels), &[]), channels };
         Self { tensors, rules, replaced, epsilon: rules.epsilon.value, graph, at }
     }
 
@@ -79,18 +80,18 @@ impl<'a> Builder<'a> {
     }
 
     /// Resizes the current value to the rows and columns of `map`.
-    pub fn resize_like(&mut self, name: &str, map: Map) {
+    pub fn resize_like(&mut self, name: &str, map: FeatureMap) {
         self.at.id = self.graph.push(name, Op::Resize(Extent::Like), &[self.at.id, map.id]);
     }
 
     /// Concatenates `parts`.
-    pub fn join(&mut self, name: &str, joint: ConcatAxis, parts: &[Map]) {
+    pub fn join(&mut self, name: &str, axis: ConcatAxis, parts: &[FeatureMap]) {
         let ids: Vec<NodeId> = parts.iter().map(|part| part.id).collect();
-        let channels = match joint {
+        let channels = match axis {
             ConcatAxis::Channels => parts.iter().map(|part| part.channels).sum(),
             ConcatAxis::Pixels => parts[0].channels,
         };
-        self.at = Map { id: self.graph.push(name, Op::Concat(joint), &ids), channels };
+        self.at = FeatureMap { id: self.graph.push(name, Op::Concat(axis), &ids), channels };
     }
 
     /// Adds an operation that keeps the number of channels.
@@ -104,14 +105,14 @@ impl<'a> Builder<'a> {
     }
 
     /// Adds a convolution, its batch norm and activation, and its anti-aliasing filter.
-    pub fn layer(&mut self, layer: &Layer, form: Form, activation: Activation) -> Result<()> {
-        let filter = layer.filter.as_ref().filter(|_| form.stride > 1);
+    pub fn layer(&mut self, layer: &Layer, geometry: ConvGeometry, activation: Activation) -> Result<()> {
+        let filter = layer.filter.as_ref().filter(|_| geometry.stride > 1);
         let filter = filter.filter(|_| self.rules.antialias.value != Antialias::None);
-        let stride = if filter.is_some() { 1 } else { form.stride };
+        let stride = if filter.is_some() { 1 } else { geometry.stride };
         // If the batch norm was folded into the convolution, the convolution has a bias.
         let norm = layer.norm.as_ref();
         let folded = norm.is_some_and(|norm| !self.has(norm)) && self.bias_of(&layer.conv).is_some();
-        self.conv(&layer.conv, Form { stride, ..form }, folded)?;
+        self.conv(&layer.conv, ConvGeometry { stride, ..geometry }, folded)?;
         let Some(norm) = norm else {
             return Ok(());
         };
@@ -129,7 +130,7 @@ impl<'a> Builder<'a> {
             self.activation(activation_node, self.effective(activation));
         }
         if let Some(filter) = filter {
-            self.downsample(filter, form.stride);
+            self.downsample(filter, geometry.stride);
         }
         Ok(())
     }
@@ -184,17 +185,17 @@ impl<'a> Builder<'a> {
     }
 
     /// Adds a convolution. `biased` is true if a batch norm was folded into it.
-    fn conv(&mut self, name: &str, form: Form, biased: bool) -> Result<()> {
+    fn conv(&mut self, name: &str, geometry: ConvGeometry, biased: bool) -> Result<()> {
         let channels = self.at.channels;
-        let (outputs, inputs) = if form.depthwise { (Some(channels), 1) } else { (None, channels) };
-        let k = Some(form.kernel);
+        let (outputs, inputs) = if geometry.depthwise { (Some(channels), 1) } else { (None, channels) };
+        let k = Some(geometry.kernel);
         let key = self.key(name, "weight");
         let weight = self.tensors.tensor(&key, &[outputs, Some(inputs), k, k])?;
         let bias = self.bias_of(name).filter(|_| biased);
         let bias = bias.map(|key| self.tensors.tensor(&key, &[Some(weight.dims()[0])])).transpose()?;
-        let conv = self.conv_of(weight, bias.map(Arc::new), form);
+        let conv = self.conv_of(weight, bias.map(Arc::new), geometry);
         self.push_conv(name, conv);
-        self.attach_steps(&key)
+        self.attach_scales(&key)
     }
 
     /// Adds a fully connected layer. `matrix` is true if the weight has two dimensions, not four. `outputs`
@@ -218,24 +219,24 @@ impl<'a> Builder<'a> {
         let weight = Tensor::new([outputs, inputs, 1, 1], weight.into_data())?;
         let conv = self.conv_of(weight, bias, POINTWISE);
         self.push_conv(name, Conv { linear: matrix, ..conv });
-        self.attach_steps(&key)
+        self.attach_scales(&key)
     }
 
-    /// Attaches the quantisation steps of an int8 weight to the current convolution.
-    fn attach_steps(&mut self, key: &str) -> Result<()> {
-        self.graph.node_mut(self.at.id).weight_scales = self.tensors.steps(key)?.map(Into::into);
+    /// Attaches the scales of an int8 weight to the current convolution.
+    fn attach_scales(&mut self, key: &str) -> Result<()> {
+        self.graph.node_mut(self.at.id).weight_scales = self.tensors.scales(key)?.map(Into::into);
         Ok(())
     }
 
     /// A convolution of the current value.
-    fn conv_of(&self, weight: Tensor, bias: Option<Arc<Tensor>>, form: Form) -> Conv {
+    fn conv_of(&self, weight: Tensor, bias: Option<Arc<Tensor>>, geometry: ConvGeometry) -> Conv {
         Conv {
             weight: Arc::new(weight),
             bias,
-            stride: form.stride,
-            dilation: form.dilation,
+            stride: geometry.stride,
+            dilation: geometry.dilation,
             padding: self.rules.padding.value,
-            groups: if form.depthwise { self.at.channels } else { 1 },
+            groups: if geometry.depthwise { self.at.channels } else { 1 },
             activation: Activation::Identity,
             linear: false,
         }

@@ -1,7 +1,7 @@
 //! The classifier head: global average pooling and dense layers.
 
 use super::{
-    builder::{Builder, Form, POINTWISE},
+    builder::{Builder, ConvGeometry, POINTWISE},
     skeleton::{Dense, DenseActivation, Layer},
     table::Hidden,
     task::Task,
@@ -34,7 +34,7 @@ pub(super) fn build(
     b.push(pool, Op::GlobalPool);
     if let (Some(layer), Some(table)) = (hidden, table) {
         match layer.norm {
-            Some(_) => b.layer(layer, Form { ..POINTWISE }, table.activation)?,
+            Some(_) => b.layer(layer, ConvGeometry { ..POINTWISE }, table.activation)?,
             None => {
                 b.fully_connected(&layer.conv, layer.linear, None, table.bias)?;
                 if let Some(name) = &layer.activation {

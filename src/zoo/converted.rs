@@ -1,7 +1,7 @@
 //! Networks that torch converted to int8: attaches the scales and zero points of torch's modules to the nodes
 //! with the same values.
 //!
-//! Weights and their quantisation steps are the same as in torch. The arithmetic is that of all int8 networks
+//! Weights and their scales are the same as in torch. The arithmetic is that of all int8 networks
 //! here, and differs from torch's in two ways:
 //!
 //! - torch rounds more often: it stores a convolution's output in 8 bits before a residual sum or a
@@ -75,7 +75,7 @@ pub(super) fn attach(graph: &mut Graph, tensors: &Tensors) -> Result<()> {
         }
     }
     for id in ids {
-        enlarge_steps(graph, id, residuals.get(&id).copied());
+        enlarge_scales(graph, id, residuals.get(&id).copied());
     }
     let outputs: Vec<NodeId> = graph.outputs().iter().map(|(_, id)| *id).collect();
     for id in outputs {
@@ -127,29 +127,27 @@ fn take_map(
     Ok(map)
 }
 
-/// The most steps that bias and residual together may add to a 32-bit accumulator, which leaves room for the
-/// products.
-const MAX_STEPS: f32 = (1u32 << 28) as f32;
+/// The largest sum of bias and residual, in units of a 32-bit accumulator, which leaves room for the products.
+const MOST_ADDED: f32 = (1u32 << 28) as f32;
 
-/// Enlarges the quantisation steps of outputs with tiny weights, so that bias and residual fit the
-/// accumulator.
-fn enlarge_steps(graph: &mut Graph, id: NodeId, residual: Option<Affine>) {
+/// Enlarges the scales of outputs with tiny weights, so that bias and residual fit the accumulator.
+fn enlarge_scales(graph: &mut Graph, id: NodeId, residual: Option<Affine>) {
     let node = graph.node(id);
     let input = node.inputs.first().and_then(|input| graph.node(*input).quantisation);
-    let (Op::Conv(conv), Some(steps), Some(input)) = (&node.op, &node.weight_scales, input) else { return };
+    let (Op::Conv(conv), Some(scales), Some(input)) = (&node.op, &node.weight_scales, input) else { return };
     let residual_max = residual.map_or(0.0, |affine| affine.value(127).max(-affine.value(-128)));
-    let enough = |(o, step): (usize, &f32)| {
+    let enough = |(o, scale): (usize, &f32)| {
         let bias = conv.bias.as_ref().map_or(0.0, |bias| bias.data()[o].abs());
-        step.max((bias + residual_max) / (input.scale * MAX_STEPS)).min(f32::MAX)
+        scale.max((bias + residual_max) / (input.scale * MOST_ADDED)).min(f32::MAX)
     };
-    let larger: Vec<f32> = steps.iter().enumerate().map(enough).collect();
-    if larger[..] == steps[..] {
+    let larger: Vec<f32> = scales.iter().enumerate().map(enough).collect();
+    if larger[..] == scales[..] {
         return;
     }
     let each = conv.weight.data().len() / larger.len();
     let weight = |i: usize| {
-        let (weight, step) = (conv.weight.data()[i], larger[i / each]);
-        if step == steps[i / each] { weight } else { (weight / step).round_ties_even() * step }
+        let (weight, scale) = (conv.weight.data()[i], larger[i / each]);
+        if scale == scales[i / each] { weight } else { (weight / scale).round_ties_even() * scale }
     };
     let weight = Arc::new(Tensor::from_fn(conv.weight.dims(), weight));
     let node = graph.node_mut(id);

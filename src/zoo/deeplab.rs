@@ -3,7 +3,7 @@
 
 use super::{
     backbone::Backbone,
-    builder::{Builder, Form, Map, POINTWISE},
+    builder::{Builder, ConvGeometry, FeatureMap, POINTWISE},
     segment::{EPSILON, segmented},
     task::Task,
     torchvision,
@@ -16,14 +16,14 @@ use crate::{
 /// The dilations of the pyramid's 3x3 convolutions.
 const RATES: [usize; 3] = [12, 24, 36];
 
-const WINDOW: Form = Form { kernel: 3, ..POINTWISE };
+const WINDOW: ConvGeometry = ConvGeometry { kernel: 3, ..POINTWISE };
 
 /// The auxiliary head reads the first map that is smaller than the picture by this factor.
 const AUXILIARY: usize = 8;
 
 /// Builds the head from the features to scores at the picture's size. Returns the task and the number of
 /// classes.
-pub(super) fn build(b: &mut Builder, input: Map, backbone: &Backbone) -> Result<(Task, usize)> {
+pub(super) fn build(b: &mut Builder, input: FeatureMap, backbone: &Backbone) -> Result<(Task, usize)> {
     let high = b.at;
     b.epsilon(EPSILON);
     let part = |i: usize| torchvision::layer(&format!("classifier.0.convs.{i}"));
@@ -31,7 +31,7 @@ pub(super) fn build(b: &mut Builder, input: Map, backbone: &Backbone) -> Result<
     let mut parts = vec![b.at];
     for (i, dilation) in RATES.into_iter().enumerate() {
         b.at = high;
-        b.layer(&part(i + 1), Form { dilation, ..WINDOW }, Activation::Relu)?;
+        b.layer(&part(i + 1), ConvGeometry { dilation, ..WINDOW }, Activation::Relu)?;
         parts.push(b.at);
     }
     b.at = high;

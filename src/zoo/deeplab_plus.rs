@@ -3,7 +3,7 @@
 
 use super::{
     backbone::Backbone,
-    builder::{Builder, Map, POINTWISE},
+    builder::{Builder, FeatureMap, POINTWISE},
     segment::{self, EPSILON},
     task::Task,
     transformers,
@@ -15,7 +15,7 @@ use crate::{
 
 /// Builds the head from the last block's map to scores at its size. Returns the task and the number of
 /// classes. The head does not use the convolution after the blocks.
-pub(super) fn build(b: &mut Builder, input: Map, backbone: &Backbone) -> Result<(Task, usize)> {
+pub(super) fn build(b: &mut Builder, input: FeatureMap, backbone: &Backbone) -> Result<(Task, usize)> {
     let features = backbone.last_block();
     let part = |name: &str| transformers::layer(&format!("segmentation_head.{name}"));
     b.epsilon(EPSILON);

@@ -3,7 +3,7 @@
 
 use super::{
     backbone::Backbone,
-    builder::{Builder, Map, POINTWISE},
+    builder::{Builder, FeatureMap, POINTWISE},
     segment::{EPSILON, segmented},
     task::Task,
     torchvision,
@@ -18,7 +18,7 @@ const LOW: usize = 8;
 
 /// Builds the head from the features to scores at the picture's size. Returns the task and the number of
 /// classes.
-pub(super) fn build(b: &mut Builder, input: Map, backbone: &Backbone) -> Result<(Task, usize)> {
+pub(super) fn build(b: &mut Builder, input: FeatureMap, backbone: &Backbone) -> Result<(Task, usize)> {
     let (high, low) = (b.at, backbone.first(LOW));
     b.epsilon(EPSILON);
     b.layer(&torchvision::layer("classifier.cbr"), POINTWISE, Activation::Relu)?;

@@ -10,9 +10,8 @@ use super::{
     fit::{self, Fitted},
     known::{Arch, Preset},
     library::Library,
-    picturing,
     preprocessing::Preprocessing,
-    quantised, registry,
+    preprocessing_settings, quantised, registry,
     rules::Rules,
     supernet,
     table::Family,
@@ -188,10 +187,11 @@ impl Network {
             checkpoint.preprocessor.as_ref().filter(|_| checkpoint.config.is_none() || config.is_some());
         // A configuration that names no network is used only for the settings in [`Overrides::SETTINGS`].
         let named_config = config.filter(|config| matches!(config_arch(config), Ok(Some(_))));
-        let sources = picturing::PreprocessingSources { overrides, config, named_config, preprocessor };
+        let sources =
+            preprocessing_settings::PreprocessingSources { overrides, config, named_config, preprocessor };
         let segments = matches!(built.task, Task::Segment { .. });
         let mut assumed = Vec::new();
-        let preprocessing = picturing::settle(
+        let preprocessing = preprocessing_settings::settle(
             library,
             (arch.as_ref().map(|arch| arch.value), preset),
             table,

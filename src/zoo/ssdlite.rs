@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{
     backbone::Backbone,
-    builder::{Builder, Form, Map, POINTWISE},
+    builder::{Builder, ConvGeometry, FeatureMap, POINTWISE},
     task::{Detector, Task},
     torchvision,
 };
@@ -21,7 +21,7 @@ const EXTRAS: usize = 4;
 /// by this factor.
 const WIDENED: usize = 32;
 
-const DEPTHWISE: Form = Form { kernel: 3, depthwise: true, ..POINTWISE };
+const DEPTHWISE: ConvGeometry = ConvGeometry { kernel: 3, depthwise: true, ..POINTWISE };
 
 /// The anchor boxes. Their scales grow linearly over the levels from 0.2 to 0.95 of the picture's size; the
 /// additional scale 1 is for the last level's second square.
@@ -41,7 +41,7 @@ pub(super) fn build(b: &mut Builder, backbone: &Backbone) -> Result<(Task, usize
     for i in 0..EXTRAS {
         let part = |j: usize| torchvision::layer(&format!("backbone.extra.{i}.{j}"));
         b.layer(&part(0), POINTWISE, Activation::Relu6)?;
-        b.layer(&part(1), Form { stride: 2, ..DEPTHWISE }, Activation::Relu6)?;
+        b.layer(&part(1), ConvGeometry { stride: 2, ..DEPTHWISE }, Activation::Relu6)?;
         b.layer(&part(2), POINTWISE, Activation::Relu6)?;
         levels.push(b.at);
     }
@@ -69,7 +69,12 @@ pub(super) fn build(b: &mut Builder, backbone: &Backbone) -> Result<(Task, usize
 
 /// Builds one of the two heads on every level, and concatenates the levels' outputs. If `outputs` is not
 /// given, all levels need as many outputs as the first.
-fn head(b: &mut Builder, levels: &[Map], name: &str, mut outputs: Option<usize>) -> Result<Map> {
+fn head(
+    b: &mut Builder,
+    levels: &[FeatureMap],
+    name: &str,
+    mut outputs: Option<usize>,
+) -> Result<FeatureMap> {
     let mut parts = Vec::new();
     for (i, level) in levels.iter().enumerate() {
         b.at = *level;

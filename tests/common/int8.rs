@@ -71,13 +71,13 @@ fn in_f32(cpu: &Cpu, op: &Op, reads: &[Tensor], y: Shape, taps: bool) -> Tensor 
 pub fn quantise_weights(conv: &Conv) -> (Conv, Arc<[f32]>) {
     let each = conv.weight.data().len() / conv.outputs();
     let largest = |weights: &[f32]| weights.iter().fold(0.0f32, |most, weight| most.max(weight.abs()));
-    let steps: Arc<[f32]> =
+    let scales: Arc<[f32]> =
         conv.weight.data().chunks(each).map(|weights| largest(weights).max(1e-9) / 127.0).collect();
     let weight = Tensor::from_fn(conv.weight.dims(), |i| {
-        let step = steps[i / each];
-        (conv.weight.data()[i] / step).round() * step
+        let scale = scales[i / each];
+        (conv.weight.data()[i] / scale).round() * scale
     });
-    (Conv { weight: Arc::new(weight), ..conv.clone() }, steps)
+    (Conv { weight: Arc::new(weight), ..conv.clone() }, scales)
 }
 
 /// Sets a node's quantisation, and quantises the weights of a convolution.
@@ -85,8 +85,8 @@ pub fn make_int8(graph: &mut Graph, id: NodeId, map: Option<Affine>) {
     let node = graph.node_mut(id);
     node.quantisation = map;
     if let Op::Conv(conv) = &node.op {
-        let (conv, steps) = quantise_weights(conv);
-        (node.op, node.weight_scales) = (Op::Conv(conv), Some(steps));
+        let (conv, scales) = quantise_weights(conv);
+        (node.op, node.weight_scales) = (Op::Conv(conv), Some(scales));
     }
 }
 

@@ -44,9 +44,9 @@ pub(super) fn split(
         let wrong = |reason: String| format!("its tensor {} {reason}", name.escape_debug());
         let integers = parts.remove("0").ok_or_else(|| wrong("has no integers".into()))?;
         let scheme = schemes.get(number).copied().unwrap_or(Scheme::Unknown);
-        let steps = steps(&integers, scheme, &parts).map_err(wrong)?;
+        let scales = scales(&integers, scheme, &parts).map_err(wrong)?;
         for (key, content) in
-            [(scale_of(&name), Content::Scales(steps)), (name.clone(), Content::Stored(Stored(integers)))]
+            [(scale_of(&name), Content::Scales(scales)), (name.clone(), Content::Stored(Stored(integers)))]
         {
             if contents.insert(key, content).is_some() {
                 return Err(wrong("exists twice".into()));
@@ -65,7 +65,7 @@ fn part(key: &str) -> Option<(&str, usize, &str)> {
 }
 
 /// The scales of `integers`, one per index of the first dimension.
-fn steps(integers: &Tensor, scheme: Scheme, parts: &BTreeMap<String, Tensor>) -> Result<Vec<f32>, String> {
+fn scales(integers: &Tensor, scheme: Scheme, parts: &BTreeMap<String, Tensor>) -> Result<Vec<f32>, String> {
     if integers.dtype() != DType::I8 {
         return Err(format!("is quint8, unsigned: {SYMMETRIC}"));
     }

@@ -6,7 +6,7 @@ use super::{
     numbers::{Numbers, byte},
     vectors::{Isa, MAX_BLOCK, Vectors},
 };
-use crate::graph::{CURVE, EpilogueKind, Rescale};
+use crate::graph::{ActivationTable, EpilogueKind, Rescale, TABLE_ENTRIES};
 
 /// The channel of the sum at index `at`, with sums in block order.
 pub fn channel(block: usize, at: usize) -> usize {
@@ -124,12 +124,12 @@ impl Epilogue {
     pub fn new(isa: Isa, numbers: Numbers) -> Self {
         let integers = &numbers.integers;
         let residual = integers
-            .carry
+            .residual
             .as_ref()
-            .map(|carry| Scales::new(isa, &carry.rescales, &vec![255; carry.rescales.len()]));
-        let scales = match (&integers.ending, residual) {
+            .map(|residual| Scales::new(isa, &residual.rescales, &vec![255; residual.rescales.len()]));
+        let scales = match (&integers.epilogue, residual) {
             (EpilogueKind::Float(_), _) | (_, Some(None)) => None,
-            (EpilogueKind::Clamped { rescales, .. } | EpilogueKind::Lookup { rescales, .. }, residual) => {
+            (EpilogueKind::Clamped { rescales, .. } | EpilogueKind::Table { rescales, .. }, residual) => {
                 let sums = Scales::new(isa, rescales, &integers.most);
                 sums.map(|sums| EpilogueScales { residual: residual.flatten(), sums })
             }
@@ -143,8 +143,8 @@ impl Epilogue {
             .scales
             .as_ref()
             .map_or(0, |scales| scales.sums.bytes() + scales.residual.as_ref().map_or(0, Scales::bytes));
-        let curve = if self.numbers.table.is_some() { CURVE } else { 0 };
-        4 * self.bias.len() + factors + curve
+        let table = if self.numbers.table.is_some() { TABLE_ENTRIES } else { 0 };
+        4 * self.bias.len() + factors + table
     }
 
     /// The initial sums of a block: its biases.
@@ -179,8 +179,9 @@ impl Epilogue {
         };
         let count = V::BLOCK.min(self.numbers.bias.len() - block * V::BLOCK);
         let integers = &self.numbers.integers;
-        if let (Some(bytes), Some(scales), Some(carry)) = (residual, &factors.residual, &integers.carry) {
-            let zero = v.splat(-i32::from(byte(carry.zero)));
+        if let (Some(bytes), Some(scales), Some(rescale)) = (residual, &factors.residual, &integers.residual)
+        {
+            let zero = v.splat(-i32::from(byte(rescale.zero)));
             let mut added = [[zero; 4]; P];
             for (p, added) in added.iter_mut().enumerate() {
                 *added = widened(v, &bytes[p * stride..][..count], zero);
@@ -193,28 +194,28 @@ impl Epilogue {
             }
         }
         let sums = factors.sums.apply(v, block, sums);
-        match (&integers.ending, &self.numbers.table) {
+        match (&integers.epilogue, &self.numbers.table) {
             (EpilogueKind::Clamped { zero, limits, .. }, _) => {
                 let (zero, limits) = (byte(*zero), limits.map(byte));
                 for (p, sums) in sums.iter().enumerate() {
                     v.store_bytes(v.pack(*sums, zero, limits), &mut output[p * stride..][..count]);
                 }
             }
-            (EpilogueKind::Lookup { curve, .. }, Some(table)) => {
-                if let Some((function, zero)) = self.numbers.hard_swish {
-                    let ends = [-curve.zero, CURVE as i32 - 1 - curve.zero];
+            (EpilogueKind::Table { table: ActivationTable { zero, .. }, .. }, Some(table)) => {
+                if let Some((function, zero_byte)) = self.numbers.hard_swish {
+                    let ends = [-zero, TABLE_ENTRIES as i32 - 1 - zero];
                     for (p, mut sums) in sums.into_iter().enumerate() {
                         for sum in &mut sums {
                             *sum = v.hard_swish(v.clamp(*sum, ends), function);
                         }
-                        let bytes = v.pack(sums, zero, [0, 255]);
+                        let bytes = v.pack(sums, zero_byte, [0, 255]);
                         v.store_bytes(bytes, &mut output[p * stride..][..count]);
                     }
                     return;
                 }
                 for (p, mut sums) in sums.into_iter().enumerate() {
                     for sum in &mut sums {
-                        *sum = v.clamp(v.add(*sum, v.splat(curve.zero)), [0, CURVE as i32 - 1]);
+                        *sum = v.clamp(v.add(*sum, v.splat(*zero)), [0, TABLE_ENTRIES as i32 - 1]);
                     }
                     look_up::<V>(table, &spilled(v, sums), &mut output[p * stride..][..count]);
                 }
@@ -239,7 +240,7 @@ impl Epilogue {
             let o = first + at;
             let added = residual.map_or(0, |residual| self.numbers.added(o, residual[at]));
             let sum = sums[sum_index::<V>(at)].wrapping_add(added);
-            match &self.numbers.integers.ending {
+            match &self.numbers.integers.epilogue {
                 EpilogueKind::Float(factors) => {
                     output[4 * at..][..4].copy_from_slice(&(sum as f32 * factors[o]).to_ne_bytes());
                 }
@@ -261,9 +262,9 @@ fn spilled<V: Vectors>(v: V, sums: [V::Vector; 4]) -> [i32; MAX_BLOCK] {
 
 /// Looks up the bytes at these indices of a table.
 #[inline(always)]
-fn look_up<V: Vectors>(table: &[u8; CURVE], indices: &[i32; MAX_BLOCK], output: &mut [u8]) {
+fn look_up<V: Vectors>(table: &[u8; TABLE_ENTRIES], indices: &[i32; MAX_BLOCK], output: &mut [u8]) {
     // The table's length is a power of two: `%` keeps indices in range without a check.
-    let entry = |index: i32| u32::from(table[index as usize % CURVE]);
+    let entry = |index: i32| u32::from(table[index as usize % TABLE_ENTRIES]);
     // Four bytes as one integer: the compiler would vectorise four stores, and assemble a vector byte by byte.
     let quad = |at: usize| match indices[sum_index::<V>(at)..].first_chunk::<4>() {
         Some(&[a, b, c, d]) => (entry(a) | entry(b) << 8 | entry(c) << 16 | entry(d) << 24).to_le_bytes(),

@@ -29,9 +29,9 @@ impl Table {
     }
 }
 
-/// Rescales a distance of `steps` from the zero point to a byte of the map `to`.
-fn rescaled(rescale: Rescale, steps: i32, to: Affine) -> u8 {
-    rescale.apply(steps).saturating_add(i32::from(zero(to))).clamp(0, 255) as u8
+/// Rescales an offset from the zero point to a byte of the map `to`.
+fn rescaled(rescale: Rescale, offset: i32, to: Affine) -> u8 {
+    rescale.apply(offset).saturating_add(i32::from(zero(to))).clamp(0, 255) as u8
 }
 
 /// Averages each channel over a picture's pixels.

@@ -72,9 +72,9 @@ impl Kernel {
                 Ok((Self::MaxPool(*pool, window, Table::new(from, to)), "max_pool int8"))
             }
             (Op::Scale, Some(to)) => Ok((Self::Scale(Scale::new(isa, [from, maps[1], to])), "scale int8")),
-            (Op::Concat(joint), Some(to)) => {
+            (Op::Concat(axis), Some(to)) => {
                 let tables = maps.iter().map(|from| Table::new(*from, to)).collect();
-                Ok((Self::Concat(*joint, tables), "concat int8"))
+                Ok((Self::Concat(*axis, tables), "concat int8"))
             }
             (op, _) => Err(op.unfused_error()),
         }
@@ -109,9 +109,9 @@ impl Kernel {
                 table.apply(output);
             }
             Self::Scale(scale) => scale.run(x, input, read(1).1, output, threads),
-            Self::Concat(joint, tables) => {
+            Self::Concat(axis, tables) => {
                 let reads = (0..reads.len()).map(read);
-                pixelwise::concat(*joint, reads, y, output, |at, part| tables[at].apply(part));
+                pixelwise::concat(*axis, reads, y, output, |at, part| tables[at].apply(part));
             }
             Self::Quantise(map) => maps::quantise(*map, bytemuck::cast_slice(input), output, threads),
             Self::Dequantise(map) => maps::dequantise(*map, input, bytemuck::cast_slice_mut(output), threads),

@@ -287,10 +287,10 @@ impl<S: Set> Vectors for Neon<S> {
     }
 
     #[inline(always)]
-    fn hard_swish(self, a: int32x4_t, HardSwish { step, factor }: HardSwish) -> int32x4_t {
+    fn hard_swish(self, a: int32x4_t, HardSwish { scale, factor }: HardSwish) -> int32x4_t {
         // SAFETY: as above.
         unsafe {
-            let x = vmulq_f32(vcvtq_f32_s32(a), vdupq_n_f32(step));
+            let x = vmulq_f32(vcvtq_f32_s32(a), vdupq_n_f32(scale));
             let gate = vmaxq_f32(vaddq_f32(x, vdupq_n_f32(3.0)), vdupq_n_f32(0.0));
             let gate = vminq_f32(gate, vdupq_n_f32(6.0));
             vcvtnq_s32_f32(vmulq_f32(vmulq_f32(x, gate), vdupq_n_f32(factor)))

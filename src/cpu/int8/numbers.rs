@@ -1,9 +1,9 @@
-//! A convolution's integers for dot products. Maps are stored as unsigned bytes, 128 above the graph's integers, and
-//! multiplied by signed weights; where both operands must be signed, the 128 is subtracted again. Biases and tables
-//! are shifted to match.
+//! A convolution's integer parameters for the CPU's dot products. Maps are stored as unsigned bytes, 128 above the
+//! graph's integers, and multiplied by signed weights; where both operands must be signed, the 128 is subtracted
+//! again. Biases and tables are shifted to match.
 
 use super::vectors::Isa;
-use crate::graph::{Activation, Affine, CURVE, Conv, Curve, EpilogueKind, Int8, Integers};
+use crate::graph::{Activation, ActivationTable, Affine, Conv, EpilogueKind, Int8, Integers, TABLE_ENTRIES};
 
 /// The byte that represents 0.
 pub fn zero(map: Affine) -> u8 {
@@ -28,17 +28,17 @@ pub struct Numbers {
     /// The bias of each output, with the input's zero point and the operands' offset compensated.
     pub bias: Vec<i32>,
     /// The activation's table of bytes, if it has one.
-    pub table: Option<Box<[u8; CURVE]>>,
+    pub table: Option<Box<[u8; TABLE_ENTRIES]>>,
     /// If the activation is hard-swish: a function for vectors that has the table's values, and the byte of 0.
     pub hard_swish: Option<(HardSwish, u8)>,
 }
 
-/// Hard-swish from sums in units of a [`Curve`]'s step to distances from the output's zero point, in floating point:
-/// vectors compute it several times as fast as they look it up.
+/// Hard-swish from sums in units of an [`ActivationTable`]'s scale to offsets from the output's zero point, in
+/// floating point: vectors compute it several times as fast as they look it up.
 #[derive(Clone, Copy)]
 pub struct HardSwish {
     /// The argument per unit of the sum.
-    pub step: f32,
+    pub scale: f32,
     /// 1 / (6 x output scale)
     pub factor: f32,
 }
@@ -46,25 +46,25 @@ pub struct HardSwish {
 impl HardSwish {
     /// Returns the function that has exactly the table's values, or None if there is none. Rounding may differ at
     /// halves; a factor a few ulps away then often matches.
-    fn of(curve: &Curve, output: Affine) -> Option<Self> {
+    fn of(table: &ActivationTable, output: Affine) -> Option<Self> {
         let nearest = (1.0 / (6.0 * output.scale)).to_bits();
         let factors = [0, 1, -1, 2, -2, 3, -3, 4, -4].map(|by| nearest.wrapping_add_signed(by));
-        let functions = factors.map(|bits| Self { step: curve.step, factor: f32::from_bits(bits) });
+        let functions = factors.map(|bits| Self { scale: table.scale, factor: f32::from_bits(bits) });
         functions.into_iter().find(|function| {
-            curve.entries.iter().zip(0..).all(|(entry, at)| {
-                let distance = function.at(at - curve.zero);
+            table.entries.iter().zip(0..).all(|(entry, at)| {
+                let offset = function.at(at - table.zero);
                 // Near the ends of their range, instruction sets convert to different integers.
-                distance.unsigned_abs() < 1 << 30
-                    && (distance + i32::from(output.zero)).clamp(-128, 127) == i32::from(*entry)
+                offset.unsigned_abs() < 1 << 30
+                    && (offset + i32::from(output.zero)).clamp(-128, 127) == i32::from(*entry)
             })
         })
     }
 
-    /// The distance for a sum. The arithmetic is that of
+    /// The offset for a sum. The arithmetic is that of
     /// [`hard_swish`](super::vectors::Vectors::hard_swish).
     #[inline(always)]
     pub fn at(self, sum: i32) -> i32 {
-        let x = sum as f32 * self.step;
+        let x = sum as f32 * self.scale;
         (x * (x + 3.0).clamp(0.0, 6.0) * self.factor).round_ties_even() as i32
     }
 }
@@ -74,17 +74,15 @@ impl Numbers {
     pub fn new(isa: Isa, conv: &Conv, quantisation: &Int8) -> Result<Self, String> {
         let integers = Integers::new(conv, quantisation)?;
         let bias = (0..conv.outputs()).map(|o| integers.bias_from(o, isa.offset() - 128)).collect();
-        let table = match &integers.ending {
-            EpilogueKind::Lookup { curve, .. } => {
-                Some(Box::new(std::array::from_fn(|at| byte(curve.entries[at]))))
+        let table = match &integers.epilogue {
+            EpilogueKind::Table { table, .. } => {
+                Some(Box::new(std::array::from_fn(|at| byte(table.entries[at]))))
             }
             _ => None,
         };
-        let hard_swish = match (&integers.ending, quantisation.output) {
-            (EpilogueKind::Lookup { curve, .. }, Some(output))
-                if conv.activation == Activation::HardSwish =>
-            {
-                HardSwish::of(curve, output).map(|function| (function, zero(output)))
+        let hard_swish = match (&integers.epilogue, quantisation.output) {
+            (EpilogueKind::Table { table, .. }, Some(output)) if conv.activation == Activation::HardSwish => {
+                HardSwish::of(table, output).map(|function| (function, zero(output)))
             }
             _ => None,
         };
@@ -103,7 +101,7 @@ impl Numbers {
 
     /// Bytes per output value.
     pub fn size(&self) -> usize {
-        if matches!(self.integers.ending, EpilogueKind::Float(_)) { 4 } else { 1 }
+        if matches!(self.integers.epilogue, EpilogueKind::Float(_)) { 4 } else { 1 }
     }
 }
 
@@ -116,13 +114,13 @@ mod tests {
         // Over these scales, fewer than one layer in a hundred would be looked up.
         let found = (0..500).filter(|i| {
             let output = Affine::over(-0.375, 0.1 * 1.02f32.powi(*i));
-            HardSwish::of(&Curve::new(Activation::HardSwish, output), output).is_some()
+            HardSwish::of(&ActivationTable::new(Activation::HardSwish, output), output).is_some()
         });
         assert!(found.count() >= 495);
         // Beyond the range in which all instruction sets convert alike.
         for scale in [1e-10, f32::MIN_POSITIVE] {
             let output = Affine { scale, zero: 0 };
-            assert!(HardSwish::of(&Curve::new(Activation::HardSwish, output), output).is_none());
+            assert!(HardSwish::of(&ActivationTable::new(Activation::HardSwish, output), output).is_none());
         }
     }
 }

@@ -60,7 +60,7 @@ pub trait Vectors: Copy {
     fn interleave(self, sources: [Self::Vector; 4]) -> [Self::Vector; 4];
     /// Packs a block's sums to bytes: adds `zero` and clamps to `limits`.
     fn pack(self, sums: [Self::Vector; 4], zero: u8, limits: [u8; 2]) -> Self::Vector;
-    /// The integers nearest to `factor x clamp(x + 3, 0, 6)` with `x = a step`; ties go to the even one. All sets
+    /// The integers nearest to `factor x clamp(x + 3, 0, 6)` with `x = a scale`; ties go to the even one. All sets
     /// give the bits of [`HardSwish::at`] within 31 bits.
     fn hard_swish(self, a: Self::Vector, function: HardSwish) -> Self::Vector;
     /// Broadcasts four bytes.
@@ -328,7 +328,8 @@ mod tests {
                 let bytes = [limits[2], limits[3]].map(|limit| limit as u8);
                 let bytes = [bytes[0].min(bytes[1]), bytes[0].max(bytes[1])];
                 let (one, zero) = (limits[4], limits[5] as u8);
-                let function = HardSwish { step: 1.0 / (1.0 + zero as f32), factor: 1.0 + one as f32 / 2e10 };
+                let function =
+                    HardSwish { scale: 1.0 / (1.0 + zero as f32), factor: 1.0 + one as f32 / 2e10 };
                 let curved = [-4096, 4096];
                 let left = shifts.map(|shift| shift & 31);
                 let right = shifts.map(|shift| 1 + (shift & 31) % 31);

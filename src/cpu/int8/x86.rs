@@ -320,10 +320,10 @@ impl<S: Set> Vectors for Ymm<S> {
     }
 
     #[inline(always)]
-    fn hard_swish(self, a: __m256i, HardSwish { step, factor }: HardSwish) -> __m256i {
+    fn hard_swish(self, a: __m256i, HardSwish { scale, factor }: HardSwish) -> __m256i {
         // SAFETY: as above.
         unsafe {
-            let x = _mm256_mul_ps(_mm256_cvtepi32_ps(a), _mm256_set1_ps(step));
+            let x = _mm256_mul_ps(_mm256_cvtepi32_ps(a), _mm256_set1_ps(scale));
             let gate = _mm256_max_ps(_mm256_add_ps(x, _mm256_set1_ps(3.0)), _mm256_setzero_ps());
             let gate = _mm256_min_ps(gate, _mm256_set1_ps(6.0));
             _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_mul_ps(x, gate), _mm256_set1_ps(factor)))

@@ -148,7 +148,7 @@ fn graph() -> Graph {
     graph
 }
 
-/// Two inverted residuals with clamps and curves, after a stem.
+/// Two inverted residuals with clamps and tables, after a stem.
 #[cfg(not(target_arch = "wasm32"))]
 fn blocks() -> Graph {
     let mut graph = Graph::default();

@@ -226,7 +226,7 @@ fn gate_cases(picture: &Tensor, x: Shape, machine: &Machine) -> [Case; 2] {
     })
 }
 
-/// The sum of three partial results of a projection.
+/// The sum of three partial sums of a projection.
 fn reduce_case(y: Shape) -> Case {
     let conv = convolution(4, y.c, 1, 1, 1, Activation::Relu6);
     let parts = Shape { n: 3 * y.n, ..y };
