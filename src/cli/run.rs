@@ -62,7 +62,7 @@ impl Run {
         let input = Source::open(&self.input)?;
         let network = self.weights.open()?;
         let dims = input.dims()?;
-        let shape = Shape::of(dims).with_context(|| self.input.display().to_string())?;
+        let shape = Shape::of(dims).with_context(|| format!("{}: tensor input", self.input.display()))?;
         if shape.c != network.channels {
             bail!(
                 "{}: tensor input: the network takes {} channels, the tensor has {}",
