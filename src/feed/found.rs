@@ -5,7 +5,7 @@ use std::{
     ffi::OsStr,
     fs,
     io::{self, BufRead, BufReader, Read},
-    path::{Path, PathBuf},
+    path::{self, MAIN_SEPARATOR_STR, Path, PathBuf},
     sync::Arc,
 };
 
@@ -131,15 +131,20 @@ fn walk(folder: &Path, reading: &Arc<Reading>) -> Files {
 fn matching(pattern: &str, reading: &Arc<Reading>) -> Files {
     let failed = |reason: String| one(Found::failed(Path::new(pattern), reason));
     let is_plain = |part: &&str| !part.contains(['*', '?', '[']);
-    let parts: Vec<&str> = pattern.split('/').collect();
+    let parts: Vec<&str> = pattern.split(path::is_separator).collect();
     let plain = parts.iter().take_while(|part| is_plain(part)).count();
     // The folder to search.
     let base = match &parts[..plain] {
-        [""] => "/".into(),
-        folders => folders.join("/"),
+        [""] => MAIN_SEPARATOR_STR.into(),
+        // Without a separator it would be the drive's current folder.
+        [drive] if cfg!(windows) && drive.ends_with(':') => format!("{drive}{MAIN_SEPARATOR_STR}"),
+        folders => folders.join(MAIN_SEPARATOR_STR),
     };
     let parts: Vec<String> = parts[plain..].iter().map(|part| (*part).to_owned()).collect();
-    let matcher = match GlobBuilder::new(&parts.join("/")).literal_separator(true).build() {
+    let text = parts.join("/");
+    // Windows ignores case.
+    let glob = GlobBuilder::new(&text).literal_separator(true).case_insensitive(cfg!(windows)).build();
+    let matcher = match glob {
         Ok(glob) => glob.compile_matcher(),
         Err(error) => return failed(format!("is not a valid pattern: {}", error.kind())),
     };

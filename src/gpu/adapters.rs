@@ -158,8 +158,10 @@ pub fn pick<'a>(adapters: &'a [wgpu::Adapter], wanted: Option<&str>) -> Result<&
     if infos.is_empty() {
         let missing = if cfg!(target_arch = "wasm32") {
             "no graphics adapter: this browser has no WebGPU, or it is switched off"
-        } else {
+        } else if cfg!(target_os = "linux") {
             "no graphics adapter: install a Vulkan driver (on Debian: apt-get install mesa-vulkan-drivers)"
+        } else {
+            "no graphics adapter: install the driver of the graphics card"
         };
         return Err(Error::Adapter(missing.into()));
     }

@@ -194,6 +194,8 @@ fn folders_patterns_and_lists() {
         (&["**/d*"], &["a/deep/y.PNG"]),
         (&["a/**/[dy]*"], &["a/deep/y.PNG"]),
         (&["@list", "b.jpg"], &["b.jpg", "a/deep/y.PNG", "a/x.png", "b.jpg"]),
+        #[cfg(windows)]
+        (&["A\\*.PNG"], &["a/x.png"]),
     ] {
         fs::write(folder.path().join("list"), "\u{feff}b.jpg\r\n\na/deep\na/x.png").unwrap();
         let (found, status, errors) = classified(arguments, folder.path());

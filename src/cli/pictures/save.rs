@@ -104,9 +104,9 @@ impl Place {
                     match &rest[at..end] {
                         "{stem}" => path.push(stem),
                         "{name}" => path.push(own),
-                        // A picture named directly has no folder: skip the slash too, as it means the root.
+                        // A picture named directly has no folder: skip the separator too, as it means the root.
                         "{folder}" if within.as_os_str().is_empty() && path.is_empty() => {
-                            rest = rest[end..].trim_start_matches('/');
+                            rest = rest[end..].trim_start_matches(std::path::is_separator);
                             continue;
                         }
                         "{folder}" => path.push(within),
