@@ -6,6 +6,10 @@
 //!
 //! # A picture
 //!
+//! ```toml
+//! goldcrest = { version = "0.1", default-features = false, features = ["cpu", "image", "torch"] }
+//! ```
+//!
 //! ```no_run
 //! # #[cfg(feature = "image")]
 //! # fn main() -> goldcrest::Result<()> {
@@ -28,7 +32,8 @@
 //!
 //! # A texture, in a program that renders
 //!
-//! The program owns the device, the texture and the encoder. Nothing blocks, and no frame allocates GPU memory.
+//! The program owns the device, the textures and the encoder: here `gpu` is made of its device, and `frame` and `mask`
+//! are its textures. Nothing blocks, and no frame allocates GPU memory.
 //!
 //! ```no_run
 //! use goldcrest::{Options, Result, Session, gpu::Gpu, session::SourceOptions, tasks::palette, zoo::Network};
@@ -49,7 +54,8 @@
 //! # }
 //! ```
 //!
-//! The README extends this to a complete program.
+//! [`Session::read_back`] and a [`gpu::Ring`] return results to the CPU some frames later. The README extends this to a
+//! complete program.
 //!
 //! # Modules
 //!

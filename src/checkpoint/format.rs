@@ -67,13 +67,13 @@ const SIGNATURES: &[(usize, &[u8], &str, &str)] = &[
     (0, b"Rar!", "a RAR archive", "unpack it"),
     (257, b"ustar", "a tar archive", "unpack it"),
     (0, b"\x93NUMPY", "a NumPy array", "weights need names: save a state dict with safetensors"),
-    (0, b"\x89PNG", "a picture, not weights", "--weights is for the network"),
-    (0, b"\xff\xd8\xff", "a picture, not weights", "--weights is for the network"),
+    (0, b"\x89PNG", "a picture", "expected the weights of a network"),
+    (0, b"\xff\xd8\xff", "a picture", "expected the weights of a network"),
     (0, b"ptrt", "a TensorRT engine", EXPORTED),
     (0, b"ftrt", "a TensorRT engine", EXPORTED),
     (0, b"7767517", "an ncnn network", EXPORTED),
-    (0, b"\x7fELF", "a program", "--weights is for the network"),
-    (0, b"%PDF", "a PDF document", "--weights is for the network"),
+    (0, b"\x7fELF", "a program", "expected the weights of a network"),
+    (0, b"%PDF", "a PDF document", "expected the weights of a network"),
 ];
 
 impl Format {

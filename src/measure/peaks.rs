@@ -10,7 +10,7 @@ impl Peaks {
     /// Measures `device`, with maps of `element` on a GPU. Takes a second or two.
     ///
     /// # Errors
-    /// As [`Gpu::probe`].
+    /// As [`Gpu::probe`](crate::gpu::Gpu::probe).
     #[cfg(not(target_arch = "wasm32"))]
     pub fn measure(device: &Device, element: Element) -> Result<Self> {
         pollster::block_on(Self::measure_async(device, element))
@@ -19,7 +19,7 @@ impl Peaks {
     /// [`Peaks::measure`] for browsers, where nothing may block. On native targets it blocks.
     ///
     /// # Errors
-    /// As [`Gpu::probe`].
+    /// As [`Gpu::probe`](crate::gpu::Gpu::probe).
     pub async fn measure_async(device: &Device, element: Element) -> Result<Self> {
         match device {
             Device::Gpu(gpu) => gpu.probe(element, SETTINGS).await,

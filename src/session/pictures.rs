@@ -243,7 +243,8 @@ impl Session {
     pub(super) fn wrong_task(&self) -> Error {
         match &self.picture_setup {
             Some(picture_setup) => {
-                Error::Input(format!("the session is for a network that {}", picture_setup.task))
+                let task = picture_setup.task;
+                Error::Input(format!("the session's network {task}: use `{}`", task.method()))
             }
             None => not_for_pictures(),
         }

@@ -20,6 +20,18 @@ pub enum Task {
     Detect(Detector),
 }
 
+impl Task {
+    /// Returns the name of the method of a session that performs it, such as `classify`.
+    pub fn method(&self) -> &'static str {
+        match self {
+            Self::Classify => "classify",
+            Self::Embed => "embed",
+            Self::Segment { .. } => "segment",
+            Self::Detect(_) => "detect",
+        }
+    }
+}
+
 impl fmt::Display for Task {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

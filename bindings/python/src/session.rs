@@ -212,12 +212,7 @@ impl Session {
     /// The network's task: `classify`, `segment`, `detect` or `embed`.
     #[getter]
     fn task(&self) -> &'static str {
-        match self.0.network.task {
-            Task::Classify => "classify",
-            Task::Segment { .. } => "segment",
-            Task::Detect(_) => "detect",
-            Task::Embed => "embed",
-        }
+        self.0.network.task.method()
     }
 
     /// A description of the device.

@@ -2,10 +2,7 @@
 
 use std::rc::Rc;
 
-use goldcrest::{
-    checkpoint::Checkpoint,
-    zoo::{self, Task},
-};
+use goldcrest::{checkpoint::Checkpoint, zoo};
 use wasm_bindgen::prelude::*;
 
 use crate::{Result, thrown};
@@ -52,7 +49,7 @@ impl Network {
     /// `classify`, `segment`, `detect` or `embed`.
     #[wasm_bindgen(getter, unchecked_return_type = "Task")]
     pub fn task(&self) -> String {
-        task_name(self.0.task).into()
+        self.0.task.method().into()
     }
 
     /// The names of its classes. Classes without a name have an empty one.
@@ -60,15 +57,5 @@ impl Network {
     pub fn labels(&self) -> Vec<String> {
         let labels = goldcrest::tasks::Labels::of(&self.0);
         (0..labels.len()).map(|class| labels.get(class).unwrap_or_default().into()).collect()
-    }
-}
-
-/// A task's name, as in the name of the method that performs it.
-pub fn task_name(task: Task) -> &'static str {
-    match task {
-        Task::Classify => "classify",
-        Task::Segment { .. } => "segment",
-        Task::Detect(_) => "detect",
-        Task::Embed => "embed",
     }
 }

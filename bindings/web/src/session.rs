@@ -18,7 +18,6 @@ use wasm_bindgen_futures::JsFuture;
 
 use crate::{
     Device, Network, Result, device_error, named,
-    network::task_name,
     plain,
     texture::{self, unreadable},
     thrown,
@@ -143,7 +142,7 @@ impl Session {
     #[wasm_bindgen(getter, unchecked_return_type = "Task")]
     pub fn task(&self) -> String {
         let embedding = self.options.outputs == Outputs::Embedding;
-        task_name(if embedding { zoo::Task::Embed } else { self.network.task }).into()
+        if embedding { zoo::Task::Embed } else { self.network.task }.method().into()
     }
 
     /// The `top` most likely classes of a picture.

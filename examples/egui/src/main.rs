@@ -2,7 +2,12 @@
 //!
 //!     cargo run --release --manifest-path examples/egui/Cargo.toml
 
-use eframe::{egui, egui_wgpu::RenderState};
+use std::sync::Arc;
+
+use eframe::{
+    egui,
+    egui_wgpu::{RenderState, WgpuSetup},
+};
 use goldcrest::{
     Options, Session,
     demo::{self, Scene},
@@ -18,7 +23,15 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>
 const SIDE: usize = 320;
 
 fn main() -> eframe::Result {
-    let options = eframe::NativeOptions { renderer: eframe::Renderer::Wgpu, ..Default::default() };
+    let mut options = eframe::NativeOptions { renderer: eframe::Renderer::Wgpu, ..Default::default() };
+    // All optional: 16-bit floats, subgroups and timestamps, where the adapter has them, and its limits.
+    if let WgpuSetup::CreateNew(setup) = &mut options.wgpu_options.wgpu_setup {
+        setup.device_descriptor = Arc::new(|adapter| wgpu::DeviceDescriptor {
+            required_features: Gpu::wanted_features(adapter),
+            required_limits: Gpu::wanted_limits(adapter),
+            ..Default::default()
+        });
+    }
     eframe::run_native("Goldcrest in egui", options, Box::new(|context| Ok(Box::new(Demo::new(context)?))))
 }
 
