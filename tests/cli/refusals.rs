@@ -60,7 +60,7 @@ fn files_that_are_no_checkpoints() {
         (&b"PK\x03\x04\0\0\x08\x08\0\0archive/data.pkl"[..], ["zip archive", "cut short"]),
         (b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.", ["pickle", "cut short"]),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", ["Git LFS", "git lfs pull"]),
-        (b"\xff\xd8\xff\xe0\0\x10JFIF\0", ["a picture", "--weights"]),
+        (b"\xff\xd8\xff\xe0\0\x10JFIF\0", ["a picture", "weights of a network"]),
         (b"\x89HDF\r\n\x1a\n\0", ["Keras", "convert_tf.py"]),
         (b"\x1c\0\0\0TFL3", ["TensorFlow Lite", "names"]),
         (b"\x08\x07\x12\x07pytorch:\x01", ["ONNX", "names"]),
