@@ -23,7 +23,7 @@ use crate::{tensor::Element, text::Visible};
 ///             *session = Session::new(Device::best()?, network, Options::default())?;
 ///             Ok(None)
 ///         }
-///         // A value overflowed in this layer: the next picture may be fine, or use f32.
+///         // A value overflowed in this layer. The next picture may be fine; if not, use f32.
 ///         Err(Error::Overflow { layer, .. }) => {
 ///             eprintln!("dropped a frame: {layer} overflowed");
 ///             Ok(None)

@@ -32,8 +32,9 @@
 //!
 //! # A texture, in a program that renders
 //!
-//! The program owns the device, the textures and the encoder: here `gpu` is made of its device, and `frame` and `mask`
-//! are its textures. Nothing blocks, and no frame allocates GPU memory.
+//! The program owns the device, the textures and the encoder: here `gpu` wraps its device
+//! ([`gpu::Gpu::from_device`]), and `frame` and `mask` are its textures. Nothing blocks, and no frame allocates GPU
+//! memory.
 //!
 //! ```no_run
 //! use goldcrest::{Options, Result, Session, gpu::Gpu, session::SourceOptions, tasks::palette, zoo::Network};

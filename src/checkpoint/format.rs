@@ -1,4 +1,5 @@
-//! Detects a file's format from its content. The name only decides between formats that look alike.
+//! Detects a file's format from its content. The name only tells apart formats that look alike, and identifies
+//! unsupported formats that have no signature.
 
 use std::path::Path;
 
@@ -77,7 +78,7 @@ const SIGNATURES: &[(usize, &[u8], &str, &str)] = &[
 ];
 
 impl Format {
-    /// Detects the format of a file. Its extension decides between formats that look alike.
+    /// Detects the format of a file from its first bytes, and from its name as the module says.
     ///
     /// # Errors
     /// [`Error::Io`] if the bytes cannot be read.

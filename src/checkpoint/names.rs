@@ -333,8 +333,8 @@ impl<'a> Tensors<'a> {
     }
 }
 
-/// The error message for a tensor that, like `others` more, is not part of `network`. `ignore` is the prefix
-/// for `--set ignore`, which leaves them out.
+/// The error message for a tensor that is not part of `network`. `others` is the number of further such tensors;
+/// `--set ignore` with the prefix `ignore` leaves them all out.
 pub(crate) fn not_part_of(network: &str, others: usize, ignore: &str) -> String {
     let others = if others == 0 { String::new() } else { format!(" (with {others} more)") };
     format!("is not part of {network}{others}: --set ignore={} leaves it out", ignore.escape_debug())

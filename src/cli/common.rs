@@ -61,8 +61,8 @@ fn setting(text: &str) -> Result<(String, String), String> {
 #[derive(Args)]
 #[group(required = true, multiple = false)]
 struct Source {
-    /// Checkpoint file of safetensors or PyTorch (.safetensors, .pth, .pt, .bin, .ckpt), or a folder with one
-    /// or its shards, and config.json
+    /// Checkpoint file, safetensors or PyTorch (.safetensors, .pth, .pt, .bin, .ckpt), or a folder that holds such
+    /// a file or its shards, optionally with a config.json
     #[arg(long, value_name = "PATH")]
     weights: Option<PathBuf>,
 

@@ -35,8 +35,8 @@ pub struct Run {
     #[arg(long, value_name = "FILE")]
     input: PathBuf,
 
-    /// Output file: .safetensors with `output`, [N, classes] or [N, classes, H, W], or for a detector
-    /// `boxes`, [K, 4], `scores` and `labels`, [K]; or .npy for a single tensor
+    /// Output file: .safetensors, or .npy for a single tensor. The tensor is `output`, of shape [N, classes] or
+    /// [N, classes, H, W]; a detector has `boxes` of shape [K, 4], and `scores` and `labels` of shape [K]
     #[arg(long, value_name = "FILE")]
     output: PathBuf,
 

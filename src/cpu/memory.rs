@@ -29,7 +29,8 @@ pub struct Memory {
     block: Option<Arc<Block>>,
     /// Bytes of `block` in use.
     used: usize,
-    /// The number of blocks. The first buffers of two blocks are apart by a gap too.
+    /// The number of blocks so far. Each block's first buffer starts one gap further into its block than the previous
+    /// block's, modulo [`PERIOD`], because blocks are page-aligned.
     blocks: usize,
 }
 

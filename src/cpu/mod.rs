@@ -71,7 +71,8 @@ impl Cpu {
         }
         let available = || std::thread::available_parallelism().map_or(1, usize::from);
         let threads = threads.unwrap_or_else(available).max(1);
-        // Unoptimised builds, most of which have debug assertions, need the stack of the pool's threads.
+        // Unoptimised builds need the larger stack of the pool's threads. `debug_assertions` stands for them: there is
+        // no cfg for the optimisation level.
         if threads == 1 && !cfg!(debug_assertions) {
             return Ok(Self::with(None, 1));
         }
@@ -80,8 +81,8 @@ impl Cpu {
     }
 
     /// As [`Cpu::new`], for platforms where the standard library cannot start threads, such as browsers with shared
-    /// memory. `start` is called for each thread with its body: the caller runs each body in a thread of its own, where
-    /// it returns after the last clone of this `Cpu` is dropped. Nothing may be computed before all bodies run.
+    /// memory. Calls `start` once per thread, with a body that `start` must run on a new thread. A body returns after
+    /// the last clone of this `Cpu` is dropped. Do not compute anything before all bodies are running.
     ///
     /// ```
     /// use goldcrest::cpu::Cpu;

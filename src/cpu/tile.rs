@@ -21,8 +21,8 @@ const CACHED: usize = 384 << 10;
 /// The maximum rows and vectors of a tile. Registers hold its accumulators, a vector of weights per column,
 /// and an input.
 const fn max_tile(lanes: usize) -> [usize; 2] {
-    // AVX-512 and NEON have 32 registers, AVX2 has 16. Browsers' compilers use 15 of them, and without a fused
-    // multiply-add each product needs one.
+    // AVX-512 and NEON have 32 registers, AVX2 has 16. Browsers' compilers use only 15, and without a fused
+    // multiply-add each product takes a register of its own.
     if cfg!(target_arch = "wasm32") {
         [4, 2]
     } else if lanes == 16 || cfg!(target_arch = "aarch64") {

@@ -27,11 +27,13 @@ pub const SHADER: Shader = Shader {
 /// The pixels that an invocation expands together.
 const PIXELS: u32 = 4;
 
-/// The costs of clamping, packing and storing four outputs, with their address; of the address and the padding of
-/// a word of the depthwise convolution's input, if it is read from a buffer; and of the addresses for a word of
-/// the projection's input. In multiply-adds, from the assembly of AMD's compiler.
+/// The cost of clamping, packing and storing four outputs, with their address, in multiply-adds. This and the next two
+/// are from the assembly of AMD's compiler.
 const STORED: f64 = 16.0;
+/// The cost of the address and the padding of one word of the depthwise convolution's input, if it is read from a
+/// buffer.
 const READ: f64 = 6.0;
+/// The cost of the addresses for one word of the projection's input.
 const PROJECTED: f64 = 12.0;
 
 /// The convolutions that the kernel computes, and their quantisation. All outputs are int8, and only the

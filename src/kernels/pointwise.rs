@@ -84,8 +84,8 @@ impl LayerKernel for Pointwise {
 
     fn footprint(&self, layer: &Layer, machine: &Machine, tile: Tile) -> Footprint {
         let [across, down] = tiled(tile, layer.y.pixels(), layer.y.quads());
-        // Idle invocations return early. On the CPU waves are small, so that few of them share a wave with
-        // busy ones.
+        // Idle invocations return early. On the CPU waves are small and most idle invocations fill whole waves, so
+        // only busy ones count.
         let useful = across * down;
         let started = grid(tile, layer.y.pixels(), layer.y.quads()).invocations();
         let invocations = if machine.on_cpu() { useful } else { started };

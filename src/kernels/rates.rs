@@ -281,7 +281,7 @@ impl fmt::Display for Card {
 }
 
 impl Rates {
-    /// A GPU of medium size: NVIDIA's units, half as many as in its largest GPU.
+    /// A GPU of medium size: half as many units as [`Card::Ada`].
     pub const MEDIUM: Self = Self {
         units: 256.0,
         lanes: 32.0,

@@ -129,8 +129,8 @@ pub fn tune(
 /// all `inputs` counts. The inputs must have one shape. Only the first one is timed.
 ///
 /// Steps are timed with GPU timestamps or, without timestamps, with wall-clock time and repetitions. On
-/// native targets the future blocks during a measurement and yields between measurements; dropping it there
-/// stops the tuning. Only in a browser does it wait asynchronously.
+/// native targets the future blocks during each measurement and yields between measurements; dropping it at a
+/// yield stops the tuning. Only in a browser does it wait asynchronously.
 ///
 /// # Errors
 /// As [`Plan::new`] and [`Executor::run`]; [`Error::Input`] if `inputs` is empty.

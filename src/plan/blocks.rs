@@ -140,7 +140,7 @@ impl<'a> Edges<'a> {
         is_kind && self.arithmetic(id) == Some(arithmetic) && !self.taken[id.index()]
     }
 
-    /// The arithmetic of a node, if its output is stored as it is computed.
+    /// The arithmetic of a node; none if its output needs a conversion between int8 and floating point.
     fn arithmetic(&self, id: NodeId) -> Option<Arithmetic> {
         match (self.graph.node(id).quantisation, self.graph.int8(id)) {
             (None, None) => Some(Arithmetic::Float),

@@ -528,8 +528,8 @@ fn rated(found: &[schedule::Candidate], chosen: &schedule::Candidate) -> Vec<Rat
     kinds.into_iter().map(|candidate| candidate.rated(chosen.time)).collect()
 }
 
-/// The schedules of a unit by predicted time, fastest first, with `each` per kind or more. None for a
-/// single layer.
+/// The schedules of a unit by predicted time, fastest first: of a block, `each` per kind and the tuned one; of a
+/// head, all. Empty for a single layer.
 fn candidates(
     graph: &Graph,
     shapes: &[Shape],

@@ -179,8 +179,9 @@ impl Front {
         Some(picked)
     }
 
-    /// Returns, for each limit, the other limits and the network nearest to the limit among those within the
-    /// others. If this finds no network for any limit, returns the nearest among all networks.
+    /// Returns, for each limit that is set: the limit, the limits without it, and the network that comes nearest to
+    /// it among those within the remaining limits. If no network qualifies for any limit, the remaining limits are
+    /// dropped, and all networks are considered.
     pub fn nearest(&self, limits: &Limits) -> Vec<(Limit, Limits, &Measured)> {
         let within = |others: &dyn Fn(Limit) -> Limits| self.nearest_of(limits, others);
         let nearest = within(&|limit| limits.without(limit));

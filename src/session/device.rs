@@ -19,7 +19,8 @@ pub enum Device {
 }
 
 impl Device {
-    /// Returns the machine's best hardware graphics adapter, or its CPU if it has none that works.
+    /// Returns the machine's best hardware graphics adapter, or its CPU if there is none or the best one
+    /// cannot be opened.
     ///
     /// # Errors
     /// As [`Cpu::new`].

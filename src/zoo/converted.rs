@@ -4,8 +4,8 @@
 //! Weights and their scales are the same as in torch. The arithmetic is that of all int8 networks
 //! here, and differs from torch's in two ways:
 //!
-//! - torch rounds more often: it stores a convolution's output in 8 bits before a residual sum or a
-//!   non-linear activation, and so the network's output. Here these values stay 32-bit accumulators.
+//! - torch rounds more often: it stores in 8 bits a convolution's output before a residual sum or a
+//!   non-linear activation, and the network's output. Here these values are not rounded to 8 bits.
 //! - torch keeps biases and rescaling factors in floating point. Here they are integers.
 //!
 //! Single values therefore differ by one step, and outputs differ from torch's about as much as torch's

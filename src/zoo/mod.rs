@@ -1,4 +1,5 @@
-//! Builds a [`Network`] from a checkpoint's named tensors. Reads no files and runs no network.
+//! Builds a [`Network`] from a checkpoint's named tensors. [`checkpoint`](crate::checkpoint) reads the files, and a
+//! [`Session`](crate::Session) runs the network.
 //!
 //! From the bottom up:
 //!

@@ -67,7 +67,7 @@ pub struct Choose {
     #[command(flatten)]
     devices: Devices,
 
-    /// Measure every network, and longer, even if a lower bound on its time rules it out
+    /// Measure every network, even those that a lower bound on time would rule out, and spend longer on each
     #[arg(long)]
     thorough: bool,
 

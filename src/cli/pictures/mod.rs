@@ -34,7 +34,8 @@ pub struct Pictures {
     #[arg(value_name = "IMAGE", required = true)]
     images: Vec<OsString>,
 
-    /// File extensions of pictures in folders [default: those of all supported formats]
+    /// File extensions of pictures in folders [default: those of all common formats; a picture of an unsupported
+    /// format is reported as an error]
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = extension)]
     ext: Vec<String>,
 
@@ -55,7 +56,7 @@ pub struct Pictures {
         value_parser = clap::value_parser!(u64).range(1..1 << 40))]
     max_memory: u64,
 
-    /// Do not tune kernels in the background, as `goldcrest tune` does, while many pictures are processed
+    /// Do not tune kernels in the background while many pictures are processed (see `goldcrest tune`)
     #[arg(long)]
     no_tune: bool,
 

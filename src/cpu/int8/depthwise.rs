@@ -249,7 +249,8 @@ impl Row<'_> {
         let epilogue = &self.conv.epilogue;
         let channels = self.x.c;
         let at = column * channels + block * V::BLOCK;
-        // Before the sums: the compiler would move their products past these branches, and spill the loads.
+        // Sliced before the sums: otherwise the compiler moves products past the branches of this slice, and spills
+        // their loads.
         let residual = self.residual.map(|residual| &residual[at..]);
         let sums = self.sums::<V, P>(v, taps, block, column);
         let output = &mut self.output[at * epilogue.numbers.size()..];
@@ -273,7 +274,7 @@ impl Row<'_> {
         let columns = &self.columns[column * stride * fours * each..];
         assert!(columns.len() >= taps.columns(P) * fours * each);
         let mut sums = [epilogue.begin(v, block); P];
-        // A vector of channels after the other: registers hold its weights and all its maps.
+        // One vector of channels after another: registers then hold its weights and all its maps.
         for i in 0..4 {
             for kx in 0..kernel {
                 for four in 0..fours {

@@ -265,7 +265,8 @@ fn spilled<V: Vectors>(v: V, sums: [V::Vector; 4]) -> [i32; MAX_BLOCK] {
 fn look_up<V: Vectors>(table: &[u8; TABLE_ENTRIES], indices: &[i32; MAX_BLOCK], output: &mut [u8]) {
     // The table's length is a power of two: `%` keeps indices in range without a check.
     let entry = |index: i32| u32::from(table[index as usize % TABLE_ENTRIES]);
-    // Four bytes as one integer: the compiler would vectorise four stores, and assemble a vector byte by byte.
+    // Four bytes as one integer. Given four separate stores, the compiler would vectorise them by assembling a vector
+    // byte by byte.
     let quad = |at: usize| match indices[sum_index::<V>(at)..].first_chunk::<4>() {
         Some(&[a, b, c, d]) => (entry(a) | entry(b) << 8 | entry(c) << 16 | entry(d) << 24).to_le_bytes(),
         None => [0; 4],

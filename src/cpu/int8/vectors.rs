@@ -30,7 +30,7 @@ pub trait Vectors: Copy {
     fn splat(self, value: i32) -> Self::Vector;
     /// Broadcasts one byte.
     fn splat_byte(self, value: u8) -> Self::Vector;
-    /// Loads the first integers.
+    /// Loads the first [`Vectors::LANES`] integers.
     fn load(self, values: &[i32]) -> Self::Vector;
     fn store(self, vector: Self::Vector, values: &mut [i32]);
     /// Loads a block's bytes without a bounds check: if a loop may panic, the compiler keeps its sums in
@@ -40,7 +40,7 @@ pub trait Vectors: Copy {
     /// `from` points to [`Vectors::BLOCK`] readable bytes.
     #[allow(unsafe_code)]
     unsafe fn read(self, from: *const u8) -> Self::Vector;
-    /// Loads the first bytes, padded with zeros.
+    /// Loads up to [`Vectors::BLOCK`] bytes, padded with zeros.
     fn load_bytes(self, bytes: &[u8]) -> Self::Vector;
     /// Stores as many bytes as `bytes` has room for.
     fn store_bytes(self, vector: Self::Vector, bytes: &mut [u8]);
@@ -61,7 +61,7 @@ pub trait Vectors: Copy {
     /// Packs a block's sums to bytes: adds `zero` and clamps to `limits`.
     fn pack(self, sums: [Self::Vector; 4], zero: u8, limits: [u8; 2]) -> Self::Vector;
     /// The integers nearest to `factor x clamp(x + 3, 0, 6)` with `x = a scale`; ties go to the even one. All sets
-    /// give the bits of [`HardSwish::at`] within 31 bits.
+    /// give exactly the result of [`HardSwish::at`] if its magnitude is below 2^30.
     fn hard_swish(self, a: Self::Vector, function: HardSwish) -> Self::Vector;
     /// Broadcasts four bytes.
     fn spread(self, bytes: [u8; 4]) -> Self::Maps;

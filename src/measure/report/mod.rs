@@ -235,7 +235,9 @@ impl Section {
 }
 
 impl Outcome {
-    /// The outcome if `for_it` of `all` cases agree with the claim: three quarters decide it.
+    /// The outcome if `for_it` of `all` cases agree with the claim: [`Agrees`](Self::Agrees) from three quarters up,
+    /// [`Contradicts`](Self::Contradicts) up to one quarter, [`Undecided`](Self::Undecided) in between,
+    /// [`Untested`](Self::Untested) without cases.
     pub fn of(for_it: usize, all: usize) -> Self {
         match (4 * for_it, all) {
             (_, 0) => Self::Untested,

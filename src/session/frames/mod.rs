@@ -48,7 +48,7 @@ pub struct SourceOptions {
 /// The encoding of a texture's values. Networks are trained on sRGB-encoded pictures.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum ColourEncoding {
-    /// Linear light for `*Srgb` and float formats, sRGB-encoded for all others.
+    /// Linear for `*Srgb` formats, which the texture unit decodes, and for float formats; sRGB-encoded for all others.
     #[default]
     FromFormat,
     /// sRGB-encoded, as in an image file.
