@@ -89,7 +89,7 @@ impl Cpu {
     ///
     /// let cpu = Cpu::with_threads(2, |body| drop(std::thread::spawn(body)))?;
     /// assert_eq!(cpu.info().threads, 2);
-    /// # goldcrest::Result::Ok(())
+    /// # Ok::<(), goldcrest::Error>(())
     /// ```
     ///
     /// # Errors
