@@ -17,8 +17,7 @@ use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
 
 use crate::{
-    Device, Network, Result, device_error, named,
-    plain,
+    Device, Network, Result, device_error, named, plain,
     texture::{self, unreadable},
     thrown,
 };
