@@ -4,7 +4,7 @@
 import { writeFile } from "node:fs/promises";
 import { availableParallelism } from "node:os";
 import { parseArgs } from "node:util";
-import { launch } from "../test/chromium.mjs";
+import { inWorker, launch } from "../test/chromium.mjs";
 import { ISOLATED, serve } from "../test/serve.mjs";
 
 const { values, positionals } = parseArgs({
@@ -28,7 +28,7 @@ try {
       const { url } = threaded ? isolated : site;
       await page.goto(url);
       const args = { url, network, models: models.url, rounds: Number(values.rounds), threads, gpu: device === "gpu" };
-      const times = await page.evaluate(threaded ? inWorker : measured, { ...args, script: `${measured}` });
+      const times = await (threaded ? inWorker(page, measured, args) : page.evaluate(measured, args));
       const [ours, theirs] = [times.goldcrest, times.onnxruntime].map(median);
       results.push({ network, device, threads, ms: { goldcrest: ours, onnxruntime: theirs }, over: ours / theirs, rounds_ms: times });
       console.log(`${network}, ${device}: ${ours.toFixed(1)} ms, ONNX Runtime ${theirs.toFixed(1)} ms, ratio ${(ours / theirs).toFixed(2)}`);
@@ -47,18 +47,6 @@ try {
 
 function median(values) {
   return values.toSorted((a, b) => a - b)[values.length >> 1];
-}
-
-/** Runs `script`, the text of `measured`, in a worker of the page. */
-async function inWorker({ script, ...args }) {
-  const text = `(${script})(${JSON.stringify(args)}).then(postMessage, (e) => postMessage({ error: String(e) }))`;
-  const worker = new Worker(URL.createObjectURL(new Blob([text], { type: "text/javascript" })), { type: "module" });
-  const { data } = await new Promise((resolve, reject) => {
-    worker.onmessage = resolve;
-    worker.onerror = (e) => reject(new Error(e.message));
-  });
-  if (data.error) throw new Error(data.error);
-  return data;
 }
 
 /** Milliseconds per picture of each round, from the input to the output in the page's memory. */

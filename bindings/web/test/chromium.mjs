@@ -13,3 +13,18 @@ export function launch({ gpu = true, args = [] } = {}) {
     : ["--disable-features=WebGPU", "--disable-gpu"];
   return chromium.launch({ executablePath, args: ["--no-sandbox", ...webgpu, ...args] });
 }
+
+/** Calls a function with `args` in a module worker of the page, and returns its result. */
+export function inWorker(page, work, args) {
+  const script = `(${work})(${JSON.stringify(args)}).then(postMessage, (e) => postMessage({ error: String(e) }))`;
+  return page.evaluate(async (script) => {
+    const worker = new Worker(URL.createObjectURL(new Blob([script], { type: "text/javascript" })), { type: "module" });
+    const { data } = await new Promise((resolve, reject) => {
+      worker.onmessage = resolve;
+      worker.onerror = (e) => reject(new Error(e.message));
+    });
+    worker.terminate();
+    if (data.error) throw new Error(data.error);
+    return data;
+  }, script);
+}

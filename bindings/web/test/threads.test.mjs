@@ -2,10 +2,8 @@
 import assert from "node:assert/strict";
 import { availableParallelism } from "node:os";
 import { after, before, test } from "node:test";
-import { launch } from "./chromium.mjs";
+import { inWorker as runInWorker, launch } from "./chromium.mjs";
 import { ISOLATED, serve } from "./serve.mjs";
-
-const WEIGHTS = "/assets/demo/segment/model.safetensors";
 
 let browser;
 
@@ -17,9 +15,24 @@ after(async () => {
   await browser?.close();
 });
 
+/** Segments the demo's scene. Returns the device's name, and the number of pixels of each class in each run. */
+async function segment({ origin, runs }) {
+  const { load, Session } = await import(`${origin}bindings/web/dist/index.js`);
+  const session = await Session.create(await load(`${origin}assets/demo/segment/model.safetensors`), { device: "cpu" });
+  const scene = await createImageBitmap(await (await fetch(`${origin}assets/demo/scene.png`)).blob());
+  const counts = [];
+  for (let run = 0; run < runs; run++) {
+    const { labels } = await session.segment(scene);
+    const pixels = new Array(256).fill(0);
+    for (const label of labels) pixels[label]++;
+    counts.push(pixels);
+  }
+  return { name: session.deviceName, counts };
+}
+
 /**
- * Segments the demo's scene in a page of a server with these headers: in a worker, or in the page itself. Returns the
- * device's name, the number of pixels of each class in several runs, the warnings, and the requested files.
+ * The result of `segment` in a page of a server with these headers, in a worker or in the page itself; the warnings, and
+ * the requested files.
  */
 async function segmented(headers, { inWorker, runs = 3 }) {
   const server = await serve(undefined, headers);
@@ -28,36 +41,9 @@ async function segmented(headers, { inWorker, runs = 3 }) {
     const warnings = [];
     page.on("console", (message) => message.type() === "warning" && warnings.push(message.text()));
     await page.goto(server.url);
-    const result = await page.evaluate(
-      async ([weights, inWorker, runs]) => {
-        const work = async (origin, weights, runs) => {
-          const { load, Session } = await import(`${origin}/bindings/web/dist/index.js`);
-          const session = await Session.create(await load(origin + weights), { device: "cpu" });
-          const scene = await createImageBitmap(await (await fetch(`${origin}/assets/demo/scene.png`)).blob());
-          const counts = [];
-          for (let run = 0; run < runs; run++) {
-            const { labels } = await session.segment(scene);
-            const pixels = new Array(256).fill(0);
-            for (const label of labels) pixels[label]++;
-            counts.push(pixels);
-          }
-          return { name: session.deviceName, counts };
-        };
-        if (!inWorker) return work(location.origin, weights, runs);
-        const args = JSON.stringify([location.origin, weights, runs]);
-        const script = `(${work})(...${args}).then(postMessage, (e) => postMessage({ error: String(e) }))`;
-        const worker = new Worker(URL.createObjectURL(new Blob([script], { type: "text/javascript" })), { type: "module" });
-        const { data } = await new Promise((resolve, reject) => {
-          worker.onmessage = resolve;
-          worker.onerror = (e) => reject(new Error(e.message));
-        });
-        worker.terminate();
-        return data;
-      },
-      [WEIGHTS, inWorker, runs],
-    );
+    const args = { origin: server.url, runs };
+    const result = await (inWorker ? runInWorker(page, segment, args) : page.evaluate(segment, args));
     await page.close();
-    assert.equal(result.error, undefined);
     return { ...result, warnings, paths: server.requests.map(({ path }) => path) };
   } finally {
     server.close();
