@@ -3,8 +3,12 @@ import init, { runThread } from "./wasm/threads/goldcrest.js";
 
 addEventListener("message", async ({ data }: MessageEvent<[WebAssembly.Module, WebAssembly.Memory]>) => {
   const [module_or_path, memory] = data;
-  await init({ module_or_path, memory });
-  postMessage("ready");
+  try {
+    await init({ module_or_path, memory });
+  } catch (e) {
+    return postMessage({ error: String(e) });
+  }
+  postMessage({});
   // Returns when the page is closed.
   runThread();
 });

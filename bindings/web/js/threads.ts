@@ -10,11 +10,12 @@ export async function startThreads(count: number): Promise<void> {
 function startThread(memory: unknown): Promise<void> {
   const worker = new Worker(new URL("./thread.js", import.meta.url), { type: "module", name: "goldcrest" });
   return new Promise((resolve, reject) => {
-    worker.onmessage = () => resolve();
-    worker.onerror = (e) => {
+    const refuse = (reason: string) => {
       worker.terminate();
-      reject(new Error(e.message || "the browser refuses workers"));
+      reject(new Error(reason));
     };
+    worker.onmessage = ({ data }) => (data.error ? refuse(data.error) : resolve());
+    worker.onerror = (e) => refuse(e.message || "the browser refuses workers");
     worker.postMessage(memory);
   });
 }
