@@ -1,4 +1,4 @@
-//! What inference costs the frames of a program that renders on the same device. Three cases alternate:
+//! Measures how much inference delays the frames of a program that renders on the same device. Three cases alternate:
 //! frames alone, an inference recorded in each frame's encoder, and inferences submitted by another
 //! thread: `cargo bench --bench frames > frames.json`.
 //!
@@ -65,9 +65,9 @@ struct Row {
     record_and_submit_ms: Spread,
     /// From one frame to the next.
     frame_ms: Spread,
-    inferences_a_frame: f64,
+    inferences_per_frame: f64,
     /// The increase of the mean frame time over frames without inferences, per inference.
-    delay_an_inference_ms: f64,
+    delay_per_inference_ms: f64,
 }
 
 #[derive(Serialize)]
@@ -75,7 +75,7 @@ struct Report {
     adapter: String,
     network: String,
     rounds: usize,
-    frames_a_round: usize,
+    frames_per_round: usize,
     /// An inference alone, from its submission to its end.
     inference_alone_ms: Spread,
     rows: Vec<Row>,
@@ -212,17 +212,24 @@ fn main() {
     let mut rows: Vec<Row> = Vec::new();
     for (beside, times) in ways.into_iter().zip(times) {
         let frame_ms = Spread::of(times.frames);
-        let inferences_a_frame = times.inferences as f64 / (ROUNDS * FRAMES) as f64;
+        let inferences_per_frame = times.inferences as f64 / (ROUNDS * FRAMES) as f64;
         let delay = frame_ms.mean - rows.first().map_or(frame_ms.mean, |row| row.frame_ms.mean);
         let record_and_submit_ms = Spread::of(times.own);
-        let delay_an_inference_ms = if inferences_a_frame > 0.0 { delay / inferences_a_frame } else { 0.0 };
-        rows.push(Row { beside, record_and_submit_ms, frame_ms, inferences_a_frame, delay_an_inference_ms });
+        let delay_per_inference_ms =
+            if inferences_per_frame > 0.0 { delay / inferences_per_frame } else { 0.0 };
+        rows.push(Row {
+            beside,
+            record_and_submit_ms,
+            frame_ms,
+            inferences_per_frame,
+            delay_per_inference_ms,
+        });
     }
     let report = Report {
         adapter: renderer.gpu.adapter().to_string(),
         network: network.arch,
         rounds: ROUNDS,
-        frames_a_round: FRAMES,
+        frames_per_round: FRAMES,
         inference_alone_ms: Spread::of(alone),
         rows,
     };

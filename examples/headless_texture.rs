@@ -3,8 +3,8 @@
 //!
 //!     cargo run --release --example headless_texture -- --out segmented.png
 
-#[path = "stage/census.rs"]
-mod census;
+#[path = "stage/memory.rs"]
+mod memory;
 mod stage;
 
 use std::{collections::VecDeque, path::PathBuf, time::Instant};
@@ -31,9 +31,9 @@ struct Arguments {
     #[arg(long, default_value = "segmented.png")]
     out: PathBuf,
 
-    /// Print the memory in use every CENSUS frames
-    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
-    census: Option<u64>,
+    /// Print the memory in use every so many frames
+    #[arg(long, value_name = "FRAMES", value_parser = clap::value_parser!(u64).range(1..))]
+    memory_every: Option<u64>,
 
     /// The adapter's index, or part of its name
     #[arg(long)]
@@ -86,8 +86,8 @@ fn main() -> Result<()> {
                 results + 1,
             );
         }
-        if arguments.census.is_some_and(|every| frame.is_multiple_of(every)) {
-            println!("frame {frame}: {}", census::census(&device));
+        if arguments.memory_every.is_some_and(|every| frame.is_multiple_of(every)) {
+            println!("frame {frame}: {}", memory::in_use(&device));
         }
     }
     // At the end the program may wait.

@@ -72,7 +72,7 @@ def parsed(text):
 
 
 def network(name):
-    """A network, its input size, and what identifies it: another search may write to the same folder."""
+    """A network, its input size, and an identifier: the subnet's text, because another search may write to the folder."""
     if name == "mobilenet_v3_small":
         return Small(), HARD.drawn, name
     text = json.loads((pathlib.Path(name) / "search.json").read_text())["finalists"][0]["subnet"]

@@ -74,7 +74,7 @@ tests/fixtures/networks/NAME.safetensors
     out/CASE     F32  4096 of the logits, chosen like the 64 values of a tap
     labels/CASE  U8   [rows, columns], the class with the largest logit
   of transformers' segmentation network, whose logits have the size of its last map:
-  the same, but for the labels, the logits are scaled to the input's size (bilinear,
+  the same; before the labels are taken, the logits are scaled to the input's size (bilinear,
   align_corners=False)
   of a detector, for K detections
     cls_logits/CASE       F32  4096 of the [1, 3234, 91], before the softmax

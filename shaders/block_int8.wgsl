@@ -68,7 +68,7 @@ const PROJECT_TABLE: u32 = (EXPAND_HAS_TABLE + DEPTHWISE_HAS_TABLE) * TABLE_WORD
 @group(0) @binding(7) var<storage, read_write> y: array<u32>;       // (pictures, out_height, out_width, outputs or expanded)
 
 var<workgroup> staged_x: array<u32, 1u + EXPAND * (STAGED_X - 1u)>;      // (ROUNDED, INPUTS)
-var<workgroup> region: array<u32, 1u + EXPAND * (ROUNDED * CHUNK - 1u)>; // (ROUNDED, CHUNK), the first of (REGION_H, REGION_W, CHUNK)
+var<workgroup> region: array<u32, 1u + EXPAND * (ROUNDED * CHUNK - 1u)>; // (ROUNDED, CHUNK); the first REGION_H * REGION_W rows are the region
 var<workgroup> middle: array<u32, 1u + PROJECT * (TILE * CHUNK - 1u)>;   // (TILE_H, TILE_W, CHUNK)
 
 @compute @workgroup_size(WORKGROUP_O * WORKGROUP_P)

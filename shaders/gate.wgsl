@@ -11,7 +11,7 @@ struct Params {
     alarm: u32, // the overflow flag's value if this step overflows
     tiles: u32,
     picture_pixels: u32, // pixels per picture
-    channels: u32, // equals CHANNELS, but not known to the compiler: see below
+    channels: u32, // channels / 4, rounded up: equals CHANNELS, but is not known to the compiler (see below)
     squeezed: u32, // outputs of the squeezing layer / 4, rounded up
 }
 
@@ -24,8 +24,8 @@ struct Params {
 
 // The loads of DEPTH iterations are in flight together. Compilers unroll loops with known bounds, even of a
 // hundred iterations, and then hold all of a product's weights in registers: hundreds spilled. So parameters
-// bound the loops. Constants bound them as well: if only parameters do, Mesa's lavapipe recompiles a small
-// kernel at every dispatch, and keeps every copy.
+// bound the loops. A constant or a buffer's length bounds them as well: if only parameters do, Mesa's lavapipe
+// recompiles a small kernel at every dispatch, and keeps every copy.
 
 // The rounds in which the workgroup covers `items`. A constant, so that compilers know the last round.
 fn rounds(items: u32) -> u32 {

@@ -195,7 +195,7 @@ fn every_tensor_is_accounted_for_and_every_value_has_an_origin() {
         let keys: Vec<&str> = checkpoint.keys().collect();
         let listed: Vec<&str> = network.tensors.iter().map(|tensor| tensor.key.as_str()).collect();
         assert_eq!(listed, keys, "{}", case.name);
-        let used = network.tensors.iter().filter(|tensor| matches!(tensor.became, Use::Used)).count();
+        let used = network.tensors.iter().filter(|tensor| matches!(tensor.usage, Use::Used)).count();
         assert!(used >= 20, "{}: {used} used", case.name);
         for name in
             ["padding", "epsilon", "activation", "stem_stride", "stage_strides", "output_stride", "mean"]

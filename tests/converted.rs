@@ -78,7 +78,7 @@ fn outputs_match_torch_within_rounding() {
         let of_mapping = |key: &str| key.ends_with(".scale") || key.ends_with(".zero_point");
         assert!(network.tensors.iter().any(|tensor| of_mapping(&tensor.key)));
         assert!(
-            network.tensors.iter().all(|tensor| tensor.became == Use::Used),
+            network.tensors.iter().all(|tensor| tensor.usage == Use::Used),
             "{name}: {:?}",
             network.tensors
         );

@@ -216,7 +216,7 @@ fn invalid_concatenations_and_label_maps_are_errors() {
     assert!(error_of(&g).contains("layer mean: cannot read the output of labels"), "{}", error_of(&g));
 
     // Too large for a shader's 32-bit indices.
-    for (size, word) in [([1, 1 << 30], "overflows 32-bit"), ([1 << 40, 1 << 40], "too large to count")] {
+    for (size, word) in [([1, 1 << 30], "overflows 32-bit"), ([1 << 40, 1 << 40], "in bytes of")] {
         let mut g = Graph::default();
         let x = g.push("input", Op::Input(INPUT.c), &[]);
         g.push("labels", Op::Argmax(Extent::Exact(size)), &[x]);

@@ -8,18 +8,18 @@ use goldcrest::{
     Shape,
     cpu::Cpu,
     graph::{Cost, Graph},
-    measure::{Case, Effort, Timing, time},
+    measure::{Case, Sampling, Timing, time},
     plan::Fuse,
     session::{Device, Options},
     zoo::synthetic,
 };
 
 /// Enough runs for a median, without a minimum time.
-const EFFORT: Effort = Effort { warmup: 2, runs: 11, time: Duration::ZERO };
+const SAMPLING: Sampling = Sampling { warmup: 2, runs: 11, time: Duration::ZERO };
 
 fn timing(device: &Device, graph: &Graph, input: Shape, fuse: Fuse) -> Timing {
     let options = Options { fuse, ..Options::default() };
-    time(device, Case { graph, input, options }, EFFORT).unwrap()
+    time(device, Case { graph, input, options }, SAMPLING).unwrap()
 }
 
 fn network(name: &str) -> Graph {
@@ -78,10 +78,10 @@ fn needed_multiply_adds_match_the_graph() {
     // Squeeze-excite, maps that are not multiples of the tiles, and a batch.
     let (graph, input) = (network("mobilenet_v3_small@0.25"), Shape::new(2, 3, 75, 75));
     let costs: Cost = graph.costs(&graph.shapes(input).unwrap()).into_iter().sum();
-    let effort = Effort { warmup: 0, runs: 1, ..EFFORT };
+    let sampling = Sampling { warmup: 0, runs: 1, ..SAMPLING };
     let needed = |device: &Device, fuse| {
         let options = Options { fuse, ..Options::default() };
-        let timing = time(device, Case { graph: &graph, input, options }, effort).unwrap();
+        let timing = time(device, Case { graph: &graph, input, options }, sampling).unwrap();
         assert_eq!(timing.steps.iter().map(|step| step.needed.macs).sum::<u64>(), costs.macs);
         timing.steps
     };

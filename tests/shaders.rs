@@ -465,7 +465,11 @@ fn tint_accepts_every_variant_if_installed() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    for (i, (mut text, (launch, _))) in texts().into_iter().enumerate() {
+    let texts = texts();
+    let unrolled = texts.values().map(|(launch, element)| (launch.unrolled_wgsl(*element), launch));
+    let every: BTreeMap<String, &Launch> =
+        texts.iter().map(|(text, (launch, _))| (text.clone(), launch)).chain(unrolled).collect();
+    for (i, (mut text, launch)) in every.into_iter().enumerate() {
         match launch.shader.tier {
             Tier::Baseline => {}
             // Standard WGSL requires this directive; naga rejects it.

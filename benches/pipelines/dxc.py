@@ -2,7 +2,7 @@
 
     python3 benches/pipelines/dxc.py LIBDXCOMPILER MANIFEST
 
-Prints the format of the Vulkan program in this folder: one line per kernel, with `ms=` and the size of its DXIL,
+Prints in the format of this folder's Vulkan program: one line per kernel, with `ms=` and the size of its DXIL,
 or `ERROR=`. `SKIPPED=` marks kernels without HLSL: wgpu has no matrix units on Direct3D.
 """
 import ctypes, pathlib, sys, time, uuid

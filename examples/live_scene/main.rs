@@ -6,8 +6,8 @@
 //! Space pauses; C, S and D toggle the classifier, the segmenter and the detector; P toggles f32 and f16, and
 //! the networks are built again between frames.
 
-#[path = "../stage/census.rs"]
-mod census;
+#[path = "../stage/memory.rs"]
+mod memory;
 mod screen;
 #[path = "../stage/mod.rs"]
 mod stage;
@@ -41,9 +41,9 @@ struct Arguments {
     #[arg(long)]
     frames: Option<u64>,
 
-    /// Print the memory in use every CENSUS frames
-    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
-    census: Option<u64>,
+    /// Print the memory in use every so many frames
+    #[arg(long, value_name = "FRAMES", value_parser = clap::value_parser!(u64).range(1..))]
+    memory_every: Option<u64>,
 }
 
 /// The scene's width and height, in pixels.
@@ -87,8 +87,8 @@ impl ApplicationHandler for App {
             }
             WindowEvent::RedrawRequested => {
                 let outcome = live.frame();
-                if self.arguments.census.is_some_and(|every| live.frames.is_multiple_of(every)) {
-                    println!("frame {}: {}", live.frames, live.census());
+                if self.arguments.memory_every.is_some_and(|every| live.frames.is_multiple_of(every)) {
+                    println!("frame {}: {}", live.frames, live.status());
                 }
                 if self.arguments.frames.is_some_and(|frames| live.frames >= frames) {
                     events.exit();
@@ -260,9 +260,9 @@ impl Live {
     }
 
     /// The time and memory in use, as text.
-    fn census(&self) -> String {
+    fn status(&self) -> String {
         let in_flight: usize = self.watchers.iter().map(Watcher::in_flight).sum();
         let ms = 1e3 * self.each.as_secs_f64();
-        format!("{ms:.1} ms, {in_flight} results in flight, {}", census::census(self.gpu.device()))
+        format!("{ms:.1} ms, {in_flight} results in flight, {}", memory::in_use(self.gpu.device()))
     }
 }

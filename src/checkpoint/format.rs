@@ -44,6 +44,9 @@ const RESAVE: &str = "load it in Keras, save it as .keras, and convert that file
 const EXPORTED: &str =
     "exports lose the layers' names: use the weights before the export, in PyTorch or safetensors format";
 
+const OTHER_WEIGHTS: &str =
+    "this format is not read: use the network's weights in PyTorch or safetensors format";
+
 /// The magic number of a PyTorch file before PyTorch 1.6, as pickles of protocol 2 and of protocol 0 store
 /// it.
 const LEGACY: [&[u8]; 2] = [b"\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19", b"119547037146038801333356"];
@@ -128,7 +131,7 @@ impl Format {
         }
         protobuf(bytes).or_else(|| text(bytes)).unwrap_or_else(|| match (bytes, extension) {
             (_, "msgpack") | ([0x81..=0x8f, 0xa0..=0xbf, ..], _) => {
-                other("msgpack, as Flax writes it", EXPORTED)
+                other("msgpack, as Flax writes it", OTHER_WEIGHTS)
             }
             ([b'(' | b'}' | b']', ..], _) => Self::Torch(Container::Pickle),
             _ => Self::Other(unknown(len, path)),
@@ -136,26 +139,28 @@ impl Format {
     }
 }
 
-/// File name suffixes of formats without a signature, and these formats.
-const NAMES: [(&str, &str); 9] = [
-    (".caffemodel", "a Caffe model"),
-    (".params", "MXNet weights"),
-    (".pdiparams", "weights of a PaddlePaddle export"),
-    (".t7", "a Torch 7 file"),
-    (".weights", "Darknet weights"),
-    (".mnn", "an MNN network"),
-    (".pte", "an ExecuTorch program"),
-    (".index", "a part of a TensorFlow checkpoint"),
-    (".meta", "a part of a TensorFlow checkpoint"),
+const TENSORFLOW: (&str, &str) = ("a part of a TensorFlow checkpoint", OTHER_WEIGHTS);
+
+/// File name suffixes of formats without a signature, these formats, and what helps.
+const NAMES: [(&str, (&str, &str)); 9] = [
+    (".caffemodel", ("a Caffe model", OTHER_WEIGHTS)),
+    (".params", ("MXNet weights", OTHER_WEIGHTS)),
+    (".pdiparams", ("weights of a PaddlePaddle export", EXPORTED)),
+    (".t7", ("a Torch 7 file", OTHER_WEIGHTS)),
+    (".weights", ("Darknet weights", OTHER_WEIGHTS)),
+    (".mnn", ("an MNN network", EXPORTED)),
+    (".pte", ("an ExecuTorch program", EXPORTED)),
+    (".index", TENSORFLOW),
+    (".meta", TENSORFLOW),
 ];
 
 /// The error message for a file without a known signature.
 fn unknown(len: u64, path: &Path) -> String {
     let name = path.file_name().map(|name| name.to_string_lossy().to_lowercase()).unwrap_or_default();
-    let part = name.contains(".data-0").then_some("a part of a TensorFlow checkpoint");
-    let known = NAMES.iter().find(|(end, _)| name.ends_with(end)).map(|(_, what)| *what);
-    if let Some(what) = part.or(known) {
-        return format!("is {what} according to its name: {EXPORTED}");
+    let part = name.contains(".data-0").then_some(TENSORFLOW);
+    let known = NAMES.iter().find(|(end, _)| name.ends_with(end)).map(|(_, known)| *known);
+    if let Some((what, help)) = part.or(known) {
+        return format!("is {what} according to its name: {help}");
     }
     format!("has an unknown format, neither safetensors nor PyTorch ({len} bytes)")
 }

@@ -473,8 +473,8 @@ fn header(bytes: &Bytes, path: &Path) -> Result<(Metadata, u64)> {
     let length = first.first_chunk().map_or(u64::MAX, |bytes| u64::from_le_bytes(*bytes));
     let start = length.saturating_add(8);
     if start > len || length > MOST_HEADER {
-        let reason = "truncated, or not a safetensors file: its header would end past";
-        return Err(Error::file(path, format!("{reason} its {len} bytes, or past {MOST_HEADER}")));
+        let reason = "truncated, or not a safetensors file: its header would exceed the file's";
+        return Err(Error::file(path, format!("{reason} {len} bytes or the limit of {MOST_HEADER} bytes")));
     }
     let metadata: Metadata = serde_json::from_slice(&read(8, length)?)
         .map_err(|error| Error::file(path, format!("not a safetensors file: {error}")))?;

@@ -16,7 +16,7 @@ pub struct TensorUse {
     pub key: String,
     /// Its use.
     #[serde(flatten)]
-    pub became: Use,
+    pub usage: Use,
 }
 
 /// The use of a tensor.
@@ -37,10 +37,10 @@ const WRAPPERS: [&str; 4] = ["module", "_orig_mod", "_fsdp_wrapped_module", "_ch
 /// The last name components of counters that training and profiling leave in a network, and their
 /// descriptions.
 const COUNTERS: [(&str, &str); 4] = [
-    ("num_batches_tracked", "batches counted in training"),
-    ("total_ops", "operations counted by a profiler"),
-    ("total_params", "parameters counted by a profiler"),
-    ("n_averaged", "copies counted in averaging"),
+    ("num_batches_tracked", "counters of training batches"),
+    ("total_ops", "operation counters of a profiler"),
+    ("total_params", "parameter counters of a profiler"),
+    ("n_averaged", "counters of averaged copies"),
 ];
 
 /// Prefixes of words in the names of training state outside the network.
@@ -149,9 +149,9 @@ impl<'a> Tensors<'a> {
             } else if let Some((_, why)) = leftover {
                 why
             } else if outside && of_copy(name) {
-                "another copy of the network"
+                "of another copy of the network"
             } else if outside && training() {
-                "left by training"
+                "of training state"
             } else if let Some(inner) = inner {
                 inside.insert(format!("{within}{inner}"), from.clone());
                 continue;
@@ -173,7 +173,7 @@ impl<'a> Tensors<'a> {
             let root = root.escape_debug().to_string();
             let stripped = std::iter::once(root).chain(wrappers.iter().map(|name| format!("{name}.")));
             let stripped: Vec<String> = stripped.filter(|part| !part.is_empty()).collect();
-            notes.push(format!("{} was stripped from the tensors' names", stripped.join(" and ")));
+            notes.push(format!("stripped from the tensors' names: {}", stripped.join(", ")));
         }
         for name in inside.keys() {
             let is = |end: &str| name.ends_with(end);
@@ -303,19 +303,19 @@ impl<'a> Tensors<'a> {
         };
         let mut uses = BTreeMap::new();
         for (name, Named { key, mask, scale }) in &self.named {
-            let became = match used.contains(name) {
+            let usage = match used.contains(name) {
                 true if norm(name) => Use::Folded,
                 true => Use::Used,
                 false => Use::Ignored("no layer needs it".into()),
             };
             for with in [mask, scale].into_iter().flatten() {
-                uses.insert(with.clone(), became.clone());
+                uses.insert(with.clone(), usage.clone());
             }
-            uses.insert(key.clone(), became);
+            uses.insert(key.clone(), usage);
         }
         uses.extend(self.mapping.iter().map(|key| (key.clone(), Use::Used)));
         uses.extend(self.left.iter().map(|(key, why)| (key.clone(), Use::Ignored(why.clone()))));
-        uses.into_iter().map(|(key, became)| TensorUse { key, became }).collect()
+        uses.into_iter().map(|(key, usage)| TensorUse { key, usage }).collect()
     }
 
     /// A sentence on the tensors left out; `None` if they are only batch counts, which every checkpoint has.
@@ -336,8 +336,13 @@ impl<'a> Tensors<'a> {
 /// The error message for a tensor that is not part of `network`. `others` is the number of further such tensors;
 /// `--set ignore` with the prefix `ignore` leaves them all out.
 pub(crate) fn not_part_of(network: &str, others: usize, ignore: &str) -> String {
-    let others = if others == 0 { String::new() } else { format!(" (with {others} more)") };
-    format!("is not part of {network}{others}: --set ignore={} leaves it out", ignore.escape_debug())
+    let others = match others {
+        0 => String::new(),
+        1 => ", nor is another tensor".to_owned(),
+        _ => format!(", nor are {others} other tensors"),
+    };
+    let ignore = ignore.escape_debug();
+    format!("is not part of {network}{others}: --set ignore={ignore} leaves out the tensors with this prefix")
 }
 
 /// Torch's names for the parts of an int8 dense layer, and their names in f32.
@@ -428,7 +433,7 @@ fn choose(
     notes: &mut Vec<String>,
 ) -> Result<String> {
     let list = |roots: &[&str]| {
-        let names = roots.iter().map(|root| if root.is_empty() { "the top" } else { root });
+        let names = roots.iter().map(|root| if root.is_empty() { "(no prefix)" } else { root });
         names.collect::<Vec<_>>().join(", ").escape_debug().to_string()
     };
     let all: Vec<&str> = roots.iter().copied().collect();

@@ -43,8 +43,8 @@ impl Overrides {
         ("epsilon", "batch norm's epsilon"),
         (
             "activation",
-            "identity, relu, relu6, hard_swish, hard_sigmoid, sigmoid or swish, in place of the stem's \
-             activation in every layer",
+            "identity, relu, relu6, hard_swish, hard_sigmoid, sigmoid or swish: replaces the stem's \
+             activation, in the stem and in all layers with the same one",
         ),
         ("squeeze_activation", "the activation after squeeze-excite's first layer"),
         ("gate", "the activation after squeeze-excite's second layer"),

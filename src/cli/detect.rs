@@ -38,7 +38,7 @@ pub struct Detect {
     #[arg(long, value_name = "FILE")]
     labels: Option<PathBuf>,
 
-    /// Ground truth: a JSON file in COCO format. The mean average precision counts boxes of any score
+    /// Ground truth: a JSON file in COCO format. --score does not affect the mean average precision
     #[arg(long, value_name = "FILE")]
     truth: Option<PathBuf>,
 

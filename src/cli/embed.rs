@@ -64,7 +64,11 @@ impl Embed {
     pub fn run(&self) -> Result<()> {
         let network = self.weights.open()?;
         if network.embedding.is_none() {
-            bail!("{} {}: embed needs a network that classifies pictures", network.arch, network.task);
+            bail!(
+                "{} {}: embed needs a network that classifies pictures or ends in an embedding",
+                network.arch,
+                network.task
+            );
         }
         let gathered = self.pictures.gather(&network, [], self.out.is_some());
         let target = |path: &PathBuf| {

@@ -18,7 +18,7 @@ use goldcrest::{
     cpu::Cpu,
     feed::{Content, Inputs, Reading},
     files::FileSet,
-    measure::{Case, Effort, time},
+    measure::{Case, Sampling, time},
     quantize::{self, LayerReport, Quantized, Report, StoredType},
     session::{Device, Options},
     tasks::{self, Picture},
@@ -187,7 +187,7 @@ impl Quantize {
             writeln!(
                 text,
                 "noise of the outputs over {} pictures: {:.3}%, a relative error of {relative:.1}%; \
-                 the limit is {:.3}%, with all layers in int8 it is {:.3}%",
+                 limit {:.3}%; noise with all layers in int8: {:.3}%",
                 report.pictures,
                 100.0 * noise,
                 100.0 * max_noise,
@@ -204,7 +204,7 @@ impl Quantize {
         let shown: Vec<&LayerReport> = report.layers.iter().filter(shown).collect();
         let wide = shown.iter().map(|layer| layer.name.len()).max().unwrap_or(0).max(5);
         if !shown.is_empty() {
-            let (noise, alone) = ("noise", "alone");
+            let (noise, alone) = ("noise", "only this");
             writeln!(
                 text,
                 "\n{:<wide$}  {:<5} {:>10} {:>10} {noise:>9} {alone:>9} {:>8} {:>8}",
@@ -238,11 +238,11 @@ impl Times {
     fn measure(cpu: &Cpu, network: &Network, quantized: &Quantized) -> Result<Self> {
         let bar = progress("measuring times");
         let device = Device::Cpu(cpu.clone());
-        let effort = Effort { warmup: 2, runs: 7, time: Duration::from_millis(500) };
+        let sampling = Sampling { warmup: 2, runs: 7, time: Duration::from_millis(500) };
         let mut times = Self { whole: [0.0; 2], layers: Default::default() };
         for (at, graph) in [&network.graph, &quantized.graph].into_iter().enumerate() {
             let case = Case { graph, input: network.input_shape(1), options: Options::default() };
-            let timing = time(&device, case, effort)?;
+            let timing = time(&device, case, sampling)?;
             times.whole[at] = timing.wall_ms.median;
             for step in &timing.steps {
                 let ms = step.ms.as_ref().map_or(0.0, |ms| ms.median);

@@ -51,7 +51,7 @@ impl Target {
         Self::new(path)
     }
 
-    /// Returns whether both are the same file, of which only the second version would remain.
+    /// Returns whether both are the same file: the second would replace the first.
     pub fn is(&self, other: &Self) -> bool {
         matches!((self, other), (Self::File(a), Self::File(b)) if a == b)
     }

@@ -295,7 +295,7 @@ impl Executor {
 }
 
 impl SlotValue {
-    /// Writes NCHW pictures to the slot. For an int8 slot, `bytes` gets them first.
+    /// Writes NCHW pictures to the slot. For an int8 slot they are first quantised into `bytes`.
     fn fill(
         &self,
         shape: Shape,

@@ -33,7 +33,7 @@ pub struct Lowering<'a> {
 }
 
 /// A step before its output value is allocated.
-struct Draft {
+struct DraftStep {
     operation: Operation,
     kernel: &'static str,
     /// Indices of values, and their shapes.
@@ -88,7 +88,7 @@ impl<'a> Lowering<'a> {
             (value, shapes[read.index()])
         });
         let reads = reads.collect();
-        let draft = Draft { operation, kernel, reads, work: Work { bytes: cost.bytes, macs: cost.macs } };
+        let draft = DraftStep { operation, kernel, reads, work: Work { bytes: cost.bytes, macs: cost.macs } };
         let Some(quantisation) = node.quantisation.filter(|_| !is_int8) else {
             return Ok(self.step(id, draft, node.quantisation, true));
         };
@@ -111,9 +111,9 @@ impl<'a> Lowering<'a> {
     }
 
     /// Drafts the step that quantises or dequantises a node's value.
-    fn conversion(&self, id: NodeId, value: usize, kernel: Kernel, name: &'static str) -> Draft {
+    fn conversion(&self, id: NodeId, value: usize, kernel: Kernel, name: &'static str) -> DraftStep {
         let [shapes, batch_shapes] = self.shapes;
-        Draft {
+        DraftStep {
             operation: Operation::Int8(Box::new(kernel)),
             kernel: name,
             reads: vec![(value, shapes[id.index()])],
@@ -123,9 +123,9 @@ impl<'a> Lowering<'a> {
 
     /// Adds a step of a node and returns the value that it writes. `is_result` is false for an intermediate
     /// value.
-    fn step(&mut self, id: NodeId, draft: Draft, quantisation: Option<Affine>, is_result: bool) -> usize {
+    fn step(&mut self, id: NodeId, draft: DraftStep, quantisation: Option<Affine>, is_result: bool) -> usize {
         let [shapes, batch_shapes] = self.shapes;
-        let Draft { operation, kernel, reads, work } = draft;
+        let DraftStep { operation, kernel, reads, work } = draft;
         let write = self.value(id, quantisation, is_result);
         for (read, _) in &reads {
             self.lives[*read].last = self.lives[*read].last.max(self.steps.len() + 1);

@@ -48,8 +48,8 @@ pub use info::CpuInfo;
 
 use crate::{Error, Result};
 
-/// Threads of the CPU, and its instruction sets. Clones share the threads. With one thread there is no thread pool:
-/// each session computes on the thread that calls it.
+/// Threads of the CPU, and its instruction sets. Clones share the threads. With one thread there is no thread pool
+/// (except in builds with debug assertions): each session computes on the thread that calls it.
 #[derive(Clone)]
 pub struct Cpu {
     /// None with one thread: the caller's thread computes.
@@ -61,7 +61,7 @@ pub struct Cpu {
 
 impl Cpu {
     /// Starts `threads` threads, or one per available core. With one thread, and in a browser, the caller's thread
-    /// computes; [`Cpu::with_threads`] has threads in browsers.
+    /// computes; [`Cpu::with_threads`] uses threads in browsers.
     ///
     /// # Errors
     /// [`Error::Device`] if the system cannot start the threads.
@@ -123,7 +123,7 @@ impl Cpu {
     }
 
     /// Runs `work` on the pool, so that its parallel iterators use the pool's threads. Without a pool they would use
-    /// rayon's own: work is shared out by `threads` alone.
+    /// rayon's global pool, so work must be divided only by the functions of `threads`, which know of a single thread.
     fn install<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
         match &self.pool {
             Some(pool) => pool.install(work),

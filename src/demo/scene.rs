@@ -201,7 +201,7 @@ fn background(random: &mut Random) -> Paint {
     )
 }
 
-/// A shape's paint, in contrast to what may be behind it.
+/// A shape's paint, chosen to contrast with what may be behind it.
 fn shape_paint(random: &mut Random, background: Paint, things: &[Thing], contrast: f32) -> Paint {
     use Pattern::{Checks, Dots, Gradient, Plain, Stripes};
     let least_distance = |found: Colour| {

@@ -45,7 +45,7 @@ impl Sessions {
         Some(workers.remove(at))
     }
 
-    /// The threads of a worker with this number of them.
+    /// The CPU of a worker that has this number of threads.
     pub(super) fn cpu(&self, threads: usize) -> Option<Cpu> {
         self.lock().iter().find_map(|worker| match &worker.device {
             Device::Cpu(cpu) if cpu.info().threads == threads => Some(cpu.clone()),

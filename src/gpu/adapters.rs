@@ -60,8 +60,12 @@ impl AdapterInfo {
                 wgpu::DeviceType::Cpu => "cpu",
                 wgpu::DeviceType::Other => "other",
             },
-            // Metal reports no vendor ids.
-            card: Card::of_vendor(info.vendor).or(name.starts_with("apple").then_some(Card::M1)),
+            card: match software {
+                true if name.contains("swiftshader") => Some(Card::SwiftShader),
+                true => Some(Card::Lavapipe),
+                // Metal reports no vendor ids.
+                false => Card::of_vendor(info.vendor).or(name.starts_with("apple").then_some(Card::M1)),
+            },
             name: info.name,
             software,
         }
@@ -69,14 +73,12 @@ impl AdapterInfo {
 
     /// The preset for its kind: no API reports how many units a GPU has.
     pub(super) fn machine(&self) -> Machine {
+        let machine = self.card.map_or(Machine::default(), Card::machine);
         if self.software {
-            let swiftshader = self.name.to_lowercase().contains("swiftshader");
-            let machine = if swiftshader { Card::SwiftShader } else { Card::Lavapipe }.machine();
             // Software drivers use all cores.
             let cores = std::thread::available_parallelism().map_or(2, NonZero::get) as f64;
             return Machine { rates: Rates { units: cores, ..machine.rates }, ..machine };
         }
-        let machine = self.card.map_or(Machine::default(), Card::machine);
         match (self.kind, self.card) {
             // The other presets are integrated GPUs already.
             ("integrated", Some(Card::Rdna3 | Card::Ada | Card::Xe) | None) => machine.smaller(8.0),

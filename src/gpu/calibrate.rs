@@ -83,7 +83,7 @@ impl Calibration {
         let Peaks { macs, bytes, launch: launches } = self.peaks;
         let Rates { units, lanes, mac, clock, bandwidth, launch, shared, broadcast, .. } = machine.rates;
         let near = |measured: f64, assumed: f64| measured.clamp(assumed / 32.0, assumed * 4.0);
-        // Cycles per operation, relative to multiply-adds: a unit takes `mac` cycles for four of each lane.
+        // Cycles per operation, relative to multiply-adds: a unit takes `mac` cycles for four of them per lane.
         let cycles = |per_second: f64, assumed: f64| near(mac * macs / (4.0 * per_second), assumed);
         let rates = Rates {
             // A unit does four multiply-adds of each lane in `mac` cycles.

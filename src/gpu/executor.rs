@@ -77,7 +77,7 @@ impl Flag {
     pub(super) async fn buffer(gpu: &Gpu) -> Result<wgpu::Buffer> {
         use wgpu::BufferUsages as Usage;
         let usage = Usage::STORAGE | Usage::COPY_SRC | Usage::COPY_DST;
-        gpu.allocate("overflow", LEAST_BINDING, usage).await
+        gpu.allocate("the overflow flag", LEAST_BINDING, usage).await
     }
 
     /// Records clearing the flag.
@@ -185,7 +185,10 @@ impl Executor {
         let begun = Instant::now();
         let mut slots = Vec::with_capacity(plan.slots.len());
         for &size in &plan.slots {
-            slots.push(gpu.allocate("maps", size, Usage::STORAGE | Usage::COPY_SRC | Usage::COPY_DST).await?);
+            slots.push(
+                gpu.allocate("the feature maps", size, Usage::STORAGE | Usage::COPY_SRC | Usage::COPY_DST)
+                    .await?,
+            );
         }
         let mut room = Vec::new();
         let mut weights = Vec::with_capacity(plan.weights.len());

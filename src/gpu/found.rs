@@ -56,9 +56,9 @@ impl Executor {
         let shared = Usage::STORAGE | Usage::COPY_SRC;
         let kept = self.gpu.allocate("the remaining candidates", candidates.bytes(), shared).await?;
         let size = (most.max(1) * size_of::<BoxInstance>()) as u64;
-        let instances = self.gpu.allocate("instances", size, shared | Usage::VERTEX).await?;
+        let instances = self.gpu.allocate("the boxes' instances", size, shared | Usage::VERTEX).await?;
         let size = size_of::<wgpu::util::DrawIndirectArgs>() as u64;
-        let draw = self.gpu.allocate("draw", size, shared | Usage::INDIRECT).await?;
+        let draw = self.gpu.allocate("the boxes' draw arguments", size, shared | Usage::INDIRECT).await?;
         let boxes = self.slot(boxes);
         let suppressed = [self.slot(candidates), boxes, &kept];
         let ranked = [&kept, boxes, &instances, &draw];

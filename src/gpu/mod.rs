@@ -81,7 +81,8 @@ pub struct Gpu {
     trouble: Trouble,
 }
 
-/// The first error that a device opened here reported outside of any call that could return it.
+/// The first error that a device reported when no call could return it. Only devices that [`Gpu`] opened itself
+/// report here.
 #[derive(Clone, Default)]
 struct Trouble(Arc<OnceLock<Fault>>);
 

@@ -13,7 +13,7 @@ use web_time::Instant;
 use super::{Gpu, Pace, driver_cache::DriverCache};
 use crate::{
     Error, Result,
-    kernels::{Access, Launch, Shader, WORKGROUP_SIZE},
+    kernels::{Access, Card, Launch, Shader, WORKGROUP_SIZE},
     tensor::Element,
 };
 
@@ -83,6 +83,14 @@ impl Pipelines {
 type Job<'a> = (&'a String, &'a Launch);
 
 impl Gpu {
+    /// The text that the device compiles.
+    fn wgsl(&self, launch: &Launch, element: Element) -> String {
+        match self.adapter().card.is_none_or(Card::unrolls) {
+            true => launch.wgsl(element),
+            false => launch.unrolled_wgsl(element),
+        }
+    }
+
     /// Returns the pipelines of launches over maps of `element`, with new ones compiled in parallel, and the
     /// startup times except planning and upload. `progress` gets the number of new ones done and their total.
     pub(super) async fn pipelines(
@@ -93,7 +101,7 @@ impl Gpu {
         progress: &mut impl FnMut(usize, usize),
     ) -> Result<(Vec<wgpu::ComputePipeline>, Startup)> {
         let begun = Instant::now();
-        let texts: Vec<String> = launches.iter().map(|launch| launch.wgsl(element)).collect();
+        let texts: Vec<String> = launches.iter().map(|launch| self.wgsl(launch, element)).collect();
         let jobs: Vec<Job<'_>> = {
             let known = self.pipelines.known();
             let mut seen = HashSet::new();
@@ -144,14 +152,14 @@ impl Gpu {
         match pace {
             // If no thread starts, the next start compiles again.
             #[cfg(not(target_arch = "wasm32"))]
-            Pace::Cooperative => drop(std::thread::Builder::new().name("goldcrest keeps".into()).spawn(keep)),
+            Pace::Cooperative => drop(std::thread::Builder::new().name("goldcrest-cache".into()).spawn(keep)),
             _ => keep(),
         }
     }
 
     /// The pipeline of a single launch.
     pub(super) async fn pipeline(&self, launch: &Launch, element: Element) -> Result<wgpu::ComputePipeline> {
-        let text = launch.wgsl(element);
+        let text = self.wgsl(launch, element);
         let known = self.pipelines.known().get(&text).cloned();
         if let Some(pipeline) = known {
             return Ok(pipeline);

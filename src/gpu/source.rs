@@ -106,7 +106,8 @@ impl Executor {
         Ok(Painting { bound, copied: Some((bytes, texture.clone())) })
     }
 
-    /// Checks that a texture to copy to is the executor's device's, by an empty copy that is not submitted.
+    /// Checks that a destination texture belongs to the executor's device, by recording an empty copy that is not
+    /// submitted.
     async fn check_device(&self, texture: &wgpu::Texture) -> Result<()> {
         let source = wgpu::TexelCopyBufferInfo {
             buffer: &self.flag.buffer,

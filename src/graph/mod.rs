@@ -195,7 +195,10 @@ impl Graph {
             let shape =
                 infer(&node.op, &inputs, input).map_err(|reason| Error::layer(node.name(), reason))?;
             if shape.checked_device_bytes(Element::F32).is_none() {
-                return Err(Error::layer(node.name(), format!("a map of {shape} is too large to count")));
+                return Err(Error::layer(
+                    node.name(),
+                    format!("the size in bytes of a map of {shape} overflows"),
+                ));
             }
             shapes.push(shape);
         }
@@ -231,7 +234,7 @@ fn infer(op: &Op, inputs: &[Shape], picture: Shape) -> Result<Shape, String> {
     };
     match (op, inputs) {
         (Op::Input(_), []) if picture.checked_device_bytes(Element::F32).is_none() => {
-            Err(format!("an input of {picture} is too large to count"))
+            Err(format!("the size in bytes of an input of {picture} overflows"))
         }
         (Op::Input(channels), []) if picture.c == *channels => Ok(picture),
         (Op::Input(channels), []) => {

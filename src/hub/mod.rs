@@ -137,7 +137,7 @@ impl Model {
         let listing = hub.listing(&self.id, &self.revision).map_err(|reason| missing + &reason)?;
         if !listing.names().any(|name| name == WEIGHTS) {
             let pickle = listing.names().any(|name| name.ends_with(".bin") || name.ends_with(".pth"));
-            let hint = if pickle { ": convert its pickle as described in the README" } else { "" };
+            let hint = if pickle { ": download its .bin or .pth file and open that" } else { "" };
             return Err(format!("has no {WEIGHTS}{hint}"));
         }
         let Listing { sha: commit, .. } = &listing;

@@ -55,7 +55,7 @@ impl LayerKernel for Argmax {
 
     fn purpose(&self, layer: &Layer) -> Option<String> {
         Some(format!(
-            "of {}x{} scores, never stored at {}x{}",
+            "scales {}x{} scores to {}x{} without storing them",
             layer.x().h,
             layer.x().w,
             layer.y.h,
@@ -64,7 +64,7 @@ impl LayerKernel for Argmax {
     }
 
     fn refusal(&self, layer: &Layer) -> Option<String> {
-        resize::uncountable(layer.x(), layer.y).or_else(|| too_many_classes(layer.x().c))
+        resize::position_overflow(layer.x(), layer.y).or_else(|| too_many_classes(layer.x().c))
     }
 }
 

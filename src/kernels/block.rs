@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{ALARM, Effort, Footprint, Launch, Machine, Shader, Tier, Work, depthwise, pointwise, spread};
+use super::{ALARM, Effort, Footprint, Launch, Machine, Shader, Tier, depthwise, pointwise, spread};
 use crate::{
     Shape,
     graph::{Conv, Window},
@@ -191,7 +191,7 @@ pub fn tiles(map: Shape) -> Vec<Tile> {
     tiles
 }
 
-impl Convs<'_> {
+impl<'a> Convs<'a> {
     /// Returns whether a machine has the memory, the invocations and the registers for them, with these
     /// numbers of quads of inputs and outputs.
     pub fn fit(self, inputs: usize, outputs: usize, machine: &Machine, tile: Tile) -> bool {
@@ -217,7 +217,8 @@ impl Convs<'_> {
 
     /// Returns the accumulators that an invocation can keep during the depthwise phase.
     pub(super) fn most_accumulators(self, machine: &Machine) -> u32 {
-        // With taps four pixels apart, Ada's compiler spills sixteen. Every machine gets half from a dilation of 3 on.
+        // With a dilation of four, Ada's compiler spills sixteen accumulators. So every machine gets half as many if
+        // the dilation is 3 or more.
         if self.depthwise.dilation > 2 { machine.accumulators / 2 } else { machine.accumulators }
     }
 
@@ -319,15 +320,13 @@ impl Convs<'_> {
         }
     }
 
-    /// Returns the bytes that they move, `written` of them stored, and their multiply-adds.
-    pub fn work(self, shapes: Shapes, machine: &Machine, tile: Tile, written: u64) -> Work {
-        let all = self.expand.into_iter().chain([self.depthwise]).chain(self.project);
-        let weights: u64 = all.map(|conv| machine.weight_bytes(conv)).sum();
-        Work { bytes: machine.bytes(shapes.x) + written + weights, macs: self.macs(shapes, tile) }
+    /// Returns them in the order in which they are computed.
+    pub fn all(self) -> impl Iterator<Item = &'a Conv> {
+        self.expand.into_iter().chain([self.depthwise]).chain(self.project)
     }
 
     /// Returns their multiply-adds. Tiles repeat the expansion of pixels where their windows overlap.
-    pub(super) fn macs(self, shapes: Shapes, tile: Tile) -> u64 {
+    pub fn macs(self, shapes: Shapes, tile: Tile) -> u64 {
         let of = |conv: &Conv, pixels: usize| pixels * conv.weight.data().len();
         let [h, w] = tile.region(self.depthwise);
         let expanded = shapes.x.n * tile.tiles(shapes.middle) * (h * w) as usize;

@@ -1,7 +1,7 @@
 //! A MobileNet block, or a part of it, in one kernel in int8: `shaders/block_int8.wgsl`.
 
 use super::{
-    Effort, Footprint, Launch, Machine, Shader, Tier, Work,
+    Effort, Footprint, Launch, Machine, Shader, Tier,
     block::{self, Convs, Shapes, Tile, workgroups},
     depthwise, depthwise_int8,
     int8::{Epilogue, word},
@@ -63,7 +63,7 @@ impl Epilogues {
     }
 }
 
-/// Returns the words of the expansion's input that are processed together.
+/// Returns the number of words of the expansion's input that are processed together.
 fn depth(inputs: usize) -> u32 {
     [4, 2, 1].into_iter().find(|depth| inputs.is_multiple_of(*depth)).unwrap_or(1) as u32
 }
@@ -192,18 +192,9 @@ impl BlockInt8<'_> {
         }
     }
 
-    /// Returns the bytes that it moves and its multiply-adds.
-    pub fn work(&self, shapes: Shapes, tile: Tile) -> Work {
-        let bytes = |quads: usize, pixels: usize| 4 * (quads * pixels) as u64;
-        let weights: usize = self.quantised().map(|(conv, _)| conv.weight.data().len()).sum();
-        let residual = if self.residual() { bytes(shapes.y.quads(), shapes.y.pixels()) } else { 0 };
-        Work {
-            bytes: bytes(shapes.x.quads(), shapes.x.pixels())
-                + bytes(shapes.y.quads(), shapes.y.pixels())
-                + residual
-                + weights as u64,
-            macs: self.convs.macs(shapes, tile),
-        }
+    /// Returns the bytes of its weights.
+    pub fn weight_bytes(&self) -> u64 {
+        self.quantised().map(|(conv, _)| conv.weight.data().len() as u64).sum()
     }
 
     fn epilogues(&self) -> Epilogues {
@@ -215,8 +206,8 @@ impl BlockInt8<'_> {
         Epilogues { expand, depthwise, project }
     }
 
-    /// Returns the launch, and the constants that it binds, by the binding's name: those that it reads. The
-    /// tile must [fit](Self::fit); its height, its width and its workgroup size must be powers of two.
+    /// Returns the launch, and the contents of its constant bindings (weights, output parameters, tables) by name,
+    /// without those that it does not read. The tile must [fit](Self::fit); its height, its width and its workgroup size must be powers of two.
     pub fn launch(
         &self,
         shapes: Shapes,

@@ -1,8 +1,8 @@
 //! Dense convolution: `shaders/dense.wgsl`.
 
 use super::{
-    ALARM, CONV_READS, Effort, Footprint, Grid, Launch, Layer, LayerKernel, Machine, Maps, Packing, Shader,
-    Tier, Tile, WORKGROUP_SIZE, depthwise, pointwise, spread,
+    ALARM, CONV_READS, Effort, Footprint, Launch, Layer, LayerKernel, Machine, Maps, Packing, Shader, Tier,
+    Tile, TileGrid, WORKGROUP_SIZE, depthwise, pointwise, spread,
 };
 use crate::{
     Shape, Tensor,
@@ -43,8 +43,8 @@ fn values(conv: &Conv, tile: Tile) -> u32 {
 
 /// Returns the `vec4` values that an invocation keeps besides its accumulators: the pixels, one per tap for
 /// its weights, and one per two pixels that may lie outside the map. The second term avoids spills of
-/// Adreno's compiler with seven taps; the third avoids spills of Ada's with eight columns, of which only the
-/// first is always inside the map.
+/// Adreno's compiler with seven taps; the third avoids spills of Ada's compiler with tiles of eight columns, if
+/// only the first column is always inside the map.
 fn operands(conv: &Conv, tile: Tile, layer: &Layer) -> u32 {
     let span = span(conv, tile);
     let [before, behind] = edges(conv, tile, layer.x(), layer.y, layer.window(conv));
@@ -64,8 +64,8 @@ fn edges(conv: &Conv, tile: Tile, x: Shape, y: Shape, window: Window) -> [u32; 2
 }
 
 /// Returns the layout of the tiles of `y` over workgroups.
-pub(super) fn grid(tile: Tile, y: Shape) -> Grid {
-    Grid::new(y.quads().div_ceil(tile.quads as usize), runs(tile, y), tile.split)
+pub(super) fn grid(tile: Tile, y: Shape) -> TileGrid {
+    TileGrid::new(y.quads().div_ceil(tile.quads as usize), runs(tile, y), tile.split)
 }
 
 /// The kernel as a [`LayerKernel`].

@@ -137,7 +137,7 @@ impl Gate<'_> {
         (sums + squeeze + widen + combine, footprint)
     }
 
-    /// Returns the bytes that it moves, `sums` of them the tiles' sums, and its multiply-adds.
+    /// Returns its bytes and multiply-adds. `sums` is the number of bytes of the tiles' sums.
     pub fn work(&self, sums: u64, machine: &Machine) -> Work {
         let convs = || [Some(self.squeeze), self.widen].into_iter().flatten();
         let made = convs().last().unwrap_or(self.squeeze).outputs();

@@ -17,7 +17,7 @@ pub(super) fn spread(count: usize) -> [u32; 3] {
 
 /// A grid of tiles, laid out over workgroups such that the fewest invocations idle.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Grid {
+pub(super) struct TileGrid {
     /// Tiles of a workgroup along the outputs, which share each load of x.
     pub workgroup_o: u32,
     /// Tiles of a workgroup along the pixels, which share weights.
@@ -26,7 +26,7 @@ pub(super) struct Grid {
     pub workgroups: usize,
 }
 
-impl Grid {
+impl TileGrid {
     /// Lays out `across` tiles along the outputs by `down` along the pixels. `sharing` invocations make each
     /// tile together.
     pub fn new(across: usize, down: usize, sharing: u32) -> Self {

@@ -1,6 +1,6 @@
 //! A kernel's text, and one dispatch of it.
 
-use super::{grid::WORKGROUP_SIZE, machine::Footprint};
+use super::{grid::WORKGROUP_SIZE, machine::Footprint, unroll::unrolled};
 use crate::{Shape, tensor::Element};
 
 /// A kernel's text and the names of its bindings in group 0: `params` at 0, then `reads` in order, then
@@ -135,6 +135,17 @@ pub struct Launch {
     pub tile: String,
 }
 
+/// The shaders whose accumulators are a register tile of products.
+const PRODUCTS: [&str; 7] = [
+    "pointwise",
+    "pointwise_split",
+    "pointwise_subgroup",
+    "pointwise_pool",
+    "dense",
+    "staged",
+    "product_int8",
+];
+
 impl Launch {
     /// Returns the text to compile for maps and weights of `element`: types, constants, the shader, and the
     /// shared files that it calls. Launches with equal texts share a pipeline.
@@ -178,6 +189,14 @@ impl Launch {
             }
         }
         text
+    }
+
+    /// Returns [`wgsl`](Self::wgsl) for a driver whose compiler does not unroll loops. Only products are unrolled: on
+    /// SwiftShader V2 takes half as long then. Depthwise kernels would gain less than a tenth, and take longer to
+    /// compile.
+    pub fn unrolled_wgsl(&self, element: Element) -> String {
+        let text = self.wgsl(element);
+        if PRODUCTS.contains(&self.shader.name) { unrolled(&text) } else { text }
     }
 
     /// Sets its alarm, the value that the flag gets if it overflows. The flag keeps the highest alarm.

@@ -128,7 +128,7 @@ pub struct Machine {
     pub subgroup: Option<Subgroup>,
     /// Matrix units for its element, if it has any with correct results.
     pub matrices: Option<MatrixUnits>,
-    /// The multiply-adds of matrix units in the time of one multiply-add of invocations.
+    /// Multiply-adds that the matrix units do in the time of one ordinary multiply-add.
     pub matrix_rate: f64,
     /// The multiply-adds in f16 in the time of one in f32.
     pub half_rate: f64,
@@ -214,7 +214,8 @@ impl Machine {
     ///
     /// A single wave takes the sum of all its costs. While it waits, other waves of the unit run, as many as
     /// registers and workgroup memory leave room for; the bottleneck is then the unit's busiest part, or the
-    /// device's memory. Rounding waves up to whole rounds of the machine would be too coarse.
+    /// device's memory. The number of rounds (waves over waves in flight) is not rounded up to an integer, which would
+    /// be too coarse.
     pub(crate) fn time(&self, effort: Effort, footprint: Footprint, work: Work) -> f64 {
         let rates = &self.rates;
         let [macs, loads, shared] =

@@ -61,6 +61,7 @@ pub mod staged;
 pub mod suppress;
 #[cfg(feature = "translate")]
 pub mod translate;
+mod unroll;
 mod window;
 
 pub use choice::Kernel;
@@ -71,7 +72,7 @@ pub use machine::{Effort, Footprint, Machine, MatrixUnits, Peaks, Subgroup, Work
 pub use pack::{pack_bias, pack_int8};
 pub use rates::{Card, Rates};
 
-use grid::{Grid, spread};
+use grid::{TileGrid, spread};
 use launch::{ALARM, SHARED, WEIGHTS_INT8_WGSL};
 use layer::finish;
 use pack::blocks;

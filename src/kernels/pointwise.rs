@@ -1,8 +1,8 @@
 //! Pointwise convolution as a matrix product tiled over registers: `shaders/pointwise.wgsl`.
 
 use super::{
-    ALARM, Effort, Footprint, Grid, Launch, Layer, LayerKernel, Machine, Maps, Packing, Shader, Tier, Tile,
-    WORKGROUP_SIZE, blocks, scale, spread,
+    ALARM, Effort, Footprint, Launch, Layer, LayerKernel, Machine, Maps, Packing, Shader, Tier, Tile,
+    TileGrid, WORKGROUP_SIZE, blocks, scale, spread,
 };
 use crate::{
     Shape, Tensor,
@@ -45,9 +45,9 @@ fn tiled(tile: Tile, pixels: usize, outputs: usize) -> [usize; 2] {
     [outputs.div_ceil(tile.quads as usize), pixels.div_ceil(tile.pixels as usize)]
 }
 
-fn grid(tile: Tile, pixels: usize, outputs: usize) -> Grid {
+fn grid(tile: Tile, pixels: usize, outputs: usize) -> TileGrid {
     let [across, down] = tiled(tile, pixels, outputs);
-    Grid::new(across, down, 1)
+    TileGrid::new(across, down, 1)
 }
 
 /// The kernel as a [`LayerKernel`].

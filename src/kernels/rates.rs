@@ -107,6 +107,11 @@ impl Card {
         }
     }
 
+    /// Returns whether its driver's compiler unrolls loops over constants.
+    pub const fn unrolls(self) -> bool {
+        !matches!(self, Self::SwiftShader)
+    }
+
     /// Returns the sizes of its subgroups, no larger than a workgroup.
     fn subgroup(self) -> Option<Subgroup> {
         let [least, most] = match self {

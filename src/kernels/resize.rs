@@ -44,7 +44,7 @@ impl LayerKernel for Resizing {
     }
 
     fn refusal(&self, layer: &Layer) -> Option<String> {
-        uncountable(layer.x(), layer.y)
+        position_overflow(layer.x(), layer.y)
     }
 }
 
@@ -70,13 +70,13 @@ pub fn launch(x: Shape, y: Shape) -> Launch {
 }
 
 /// Returns the reason why the kernels cannot scale `x` to `y`, if they cannot.
-pub(super) fn uncountable(x: Shape, y: Shape) -> Option<String> {
-    let counts = countable(x.h, y.h) && countable(x.w, y.w);
-    (!counts).then(|| format!("scaling {}x{} to {}x{} overflows 32-bit positions", x.h, x.w, y.h, y.w))
+pub(super) fn position_overflow(x: Shape, y: Shape) -> Option<String> {
+    let fit = positions_fit(x.h, y.h) && positions_fit(x.w, y.w);
+    (!fit).then(|| format!("scaling {}x{} to {}x{} overflows 32-bit positions", x.h, x.w, y.h, y.w))
 }
 
 /// Returns whether the positions of `outputs` among `size` pixels fit into the kernels' 32-bit integers.
-pub fn countable(size: usize, outputs: usize) -> bool {
+pub fn positions_fit(size: usize, outputs: usize) -> bool {
     let most = |n: usize| n.checked_mul(2 * size.max(1)).is_some_and(|n| u32::try_from(n).is_ok());
     most(outputs) && u32::try_from(2 * outputs).is_ok()
 }

@@ -37,7 +37,7 @@ pub fn tiles() -> impl Iterator<Item = Tile> {
     })
 }
 
-/// The layout over a tile of a group of invocations: one of the groups that split its terms.
+/// How the invocations of one group lie over a workgroup's tile. The groups of a workgroup split the terms.
 #[derive(Debug, Clone, Copy)]
 struct Layout {
     tile: Tile,

@@ -135,7 +135,7 @@ impl TuningThread {
                 None
             })
         };
-        let thread = Builder::new().name("goldcrest tunes".into()).spawn(logged_work);
+        let thread = Builder::new().name("goldcrest-tune".into()).spawn(logged_work);
         let thread =
             thread.inspect_err(|error| log::warn!("cannot start a thread for background tuning: {error}"));
         Some(Self { stop, thread: Some(thread.ok()?) })

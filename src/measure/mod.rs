@@ -18,7 +18,7 @@ pub use background::BackgroundTuning;
 pub(crate) use background::{BUDGET, TuningThread};
 pub use roofline::{Bound, Split};
 pub use spread::Spread;
-pub use timing::{Case, Effort, StepTime, Timing, clock_resolution, compare_async, time_async};
+pub use timing::{Case, Sampling, StepTime, Timing, clock_resolution, compare_async, time_async};
 #[cfg(not(target_arch = "wasm32"))]
 pub use timing::{compare, time};
 #[cfg(not(target_arch = "wasm32"))]

@@ -14,9 +14,9 @@ use crate::{
     tensor::Element,
 };
 
-/// The effort of a measurement.
+/// How often a measurement is repeated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Effort {
+pub struct Sampling {
     /// Warm-up runs, which are not measured.
     pub warmup: usize,
     /// The minimum number of runs per measurement.
@@ -114,54 +114,54 @@ pub struct Case<'a> {
 /// Measures one graph.
 ///
 /// ```no_run
-/// use goldcrest::{Device, Options, measure::{Case, Effort, time}, zoo::synthetic};
+/// use goldcrest::{Device, Options, measure::{Case, Sampling, time}, zoo::synthetic};
 /// use std::time::Duration;
 ///
 /// let network = synthetic::network("mobilenet_v2")?; // random weights, which do not affect times
 /// let options = Options::default();
 /// let case = Case { graph: &network.graph, input: options.input_shape(&network), options };
-/// let effort = Effort { warmup: 3, runs: 10, time: Duration::from_millis(500) };
-/// println!("{:.2} ms", time(&Device::best()?, case, effort)?.wall_ms.median);
+/// let sampling = Sampling { warmup: 3, runs: 10, time: Duration::from_millis(500) };
+/// println!("{:.2} ms", time(&Device::best()?, case, sampling)?.wall_ms.median);
 /// # Ok::<(), goldcrest::Error>(())
 /// ```
 ///
 /// # Errors
 /// As [`Session::new`] and [`Session::run`].
 #[cfg(not(target_arch = "wasm32"))]
-pub fn time(device: &Device, case: Case, effort: Effort) -> Result<Timing> {
-    pollster::block_on(time_async(device, case, effort))
+pub fn time(device: &Device, case: Case, sampling: Sampling) -> Result<Timing> {
+    pollster::block_on(time_async(device, case, sampling))
 }
 
 /// [`time`] for browsers, where nothing may block. On native targets it blocks.
 ///
 /// # Errors
 /// As [`time`].
-pub async fn time_async(device: &Device, case: Case<'_>, effort: Effort) -> Result<Timing> {
-    let mut running = Running::new(device, case, effort).await?;
-    running.measure(effort, effort.time).await?;
+pub async fn time_async(device: &Device, case: Case<'_>, sampling: Sampling) -> Result<Timing> {
+    let mut running = Running::new(device, case, sampling).await?;
+    running.measure(sampling, sampling.time).await?;
     running.timing()
 }
 
 /// Measures several graphs for comparison. Their runs alternate, so that other load on the machine affects
 /// all of them. Each graph has its own result, with the errors of [`time`].
 #[cfg(not(target_arch = "wasm32"))]
-pub fn compare(device: &Device, cases: &[Case], effort: Effort) -> Vec<Result<Timing>> {
-    pollster::block_on(compare_async(device, cases, effort))
+pub fn compare(device: &Device, cases: &[Case], sampling: Sampling) -> Vec<Result<Timing>> {
+    pollster::block_on(compare_async(device, cases, sampling))
 }
 
 /// [`compare`] for browsers, where nothing may block. On native targets it blocks.
-pub async fn compare_async(device: &Device, cases: &[Case<'_>], effort: Effort) -> Vec<Result<Timing>> {
+pub async fn compare_async(device: &Device, cases: &[Case<'_>], sampling: Sampling) -> Vec<Result<Timing>> {
     let mut running = Vec::new();
     for case in cases {
-        running.push(Running::new(device, *case, effort).await);
+        running.push(Running::new(device, *case, sampling).await);
     }
     let start = Instant::now();
     let mut rounds = 0;
-    while rounds < effort.runs || start.elapsed() < effort.time * cases.len() as u32 {
+    while rounds < sampling.runs || start.elapsed() < sampling.time * cases.len() as u32 {
         for running in &mut running {
             // If one fails, the others continue.
             if let Ok(measured) = running
-                && let Err(e) = measured.measure(Effort { runs: 1, ..effort }, Duration::ZERO).await
+                && let Err(e) = measured.measure(Sampling { runs: 1, ..sampling }, Duration::ZERO).await
             {
                 *running = Err(e);
             }
@@ -209,7 +209,7 @@ struct Running<'a> {
 
 impl<'a> Running<'a> {
     /// Builds the session and warms it up.
-    async fn new(device: &'a Device, case: Case<'a>, effort: Effort) -> Result<Self> {
+    async fn new(device: &'a Device, case: Case<'a>, sampling: Sampling) -> Result<Self> {
         let begun = Instant::now();
         let mut session = Session::of_graph_async(device, case.graph, case.input, case.options).await?;
         let built = begun.elapsed();
@@ -218,7 +218,7 @@ impl<'a> Running<'a> {
         let begun = Instant::now();
         session.run_all_yielding(&picture).await?;
         let first_ms = 1e3 * (built + begun.elapsed()).as_secs_f64();
-        for _ in 0..effort.warmup {
+        for _ in 0..sampling.warmup {
             session.run_all_yielding(&picture).await?;
         }
         Ok(Self {
@@ -243,10 +243,10 @@ impl<'a> Running<'a> {
         }
     }
 
-    /// Repeats each measurement at least `effort.runs` times, and for at least `time`.
-    async fn measure(&mut self, effort: Effort, time: Duration) -> Result<()> {
+    /// Repeats each measurement at least `sampling.runs` times, and for at least `time`.
+    async fn measure(&mut self, sampling: Sampling, time: Duration) -> Result<()> {
         let Self { session, picture, .. } = self;
-        let walls = repeat(effort.runs, time, async || {
+        let walls = repeat(sampling.runs, time, async || {
             let start = Instant::now();
             session.run_all_yielding(picture).await?;
             Ok(1e3 * start.elapsed().as_secs_f64())
@@ -261,7 +261,7 @@ impl<'a> Running<'a> {
         }
         let Self { device, session, picture, steps, clocks, .. } = self;
         // Alternate the two measurements, so that both see the same state of the machine.
-        let sums = repeat(effort.runs, time, async || {
+        let sums = repeat(sampling.runs, time, async || {
             if matches!(device, Device::Gpu(_)) {
                 clocks.push(session.gpu_time_async(picture).await? / 1e6);
             }

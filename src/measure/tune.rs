@@ -304,15 +304,15 @@ impl Bench<'_> {
     }
 
     /// Measures all candidates, and returns the winner of each set: the fastest candidate, if it beats
-    /// the first one, the cost model's choice, by `MARGIN`. Appends all times to `measured`. `enter` returns
-    /// the options of a plan with one candidate per set, and `of` the layer that names a step's set.
+    /// the first one, the cost model's choice, by `MARGIN`. Appends all times to `measured`. `options_of` converts
+    /// one candidate per set to the options of a plan; `layer_of` returns the layer by which a step's set is named.
     /// At least one round is run; rounds are repeated while `more` returns true.
     async fn measure_candidates<T: Copy + Display>(
         &self,
         sets: &[CandidateSet<T>],
         measured: &mut Vec<Measured>,
-        enter: impl Fn(BTreeMap<String, T>) -> (Fuse, Tuned),
-        of: impl Fn(&Plan, &Step) -> Option<String>,
+        options_of: impl Fn(BTreeMap<String, T>) -> (Fuse, Tuned),
+        layer_of: impl Fn(&Plan, &Step) -> Option<String>,
         mut more: impl FnMut() -> bool,
     ) -> Result<(BTreeMap<String, T>, Tally)> {
         // Nanoseconds of every run, by set and candidate.
@@ -326,20 +326,18 @@ impl Bench<'_> {
                 if !more() && rounds > 0 {
                     break 'rounds;
                 }
-                let (fuse, tuned) = enter(candidates_of_plan(sets, at));
+                let (fuse, tuned) = options_of(candidates_of_plan(sets, at));
                 let plan = self.plan(fuse, tuned)?;
-                let contest_of_step: Vec<Option<usize>> = plan
+                let set_of_step: Vec<Option<usize>> = plan
                     .steps
                     .iter()
-                    .map(|step| index_by_layer.get(of(&plan, step)?.as_str()).copied())
+                    .map(|step| index_by_layer.get(layer_of(&plan, step)?.as_str()).copied())
                     .collect();
                 let mut executor = self.executor(&plan).await?;
                 for _ in 0..RUNS {
                     give_way().await;
                     let mut spent = vec![0.0; sets.len()];
-                    for (index, time) in
-                        contest_of_step.iter().zip(executor.step_times(&self.inputs[0]).await?)
-                    {
+                    for (index, time) in set_of_step.iter().zip(executor.step_times(&self.inputs[0]).await?) {
                         if let Some(set) = *index {
                             spent[set] += time;
                         }

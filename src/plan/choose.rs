@@ -124,7 +124,9 @@ impl<'a> LayerContext<'a> {
             let form = form(self.graph.node(id), self.machine.element);
             form.bytes(self.shapes[id.index()]).unwrap_or_default()
         };
-        let maps = bytes(self.input) + bytes(self.id);
+        // `input` stands for the node's first input; another input may be the same map.
+        let others = node.inputs.iter().skip(1).filter(|id| **id != self.input).copied();
+        let maps: u64 = [self.input, self.id].into_iter().chain(others).map(bytes).sum();
         conv(node).map_or(Work { bytes: maps, macs: 0 }, |conv| Work {
             bytes: maps + self.weight_bytes(conv),
             macs: (self.shapes[self.id.index()].pixels() * conv.weight.data().len()) as u64,

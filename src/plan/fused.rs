@@ -6,6 +6,7 @@ use super::{
     draft::{DraftStep, MapId, Read},
 };
 use crate::{
+    Shape,
     graph::{Graph, NodeId},
     kernels::{
         Machine, Work,
@@ -55,20 +56,32 @@ impl Fused<'_> {
     /// The bytes that it moves, its multiply-adds, and its predicted time.
     pub fn cost(&self) -> (Work, f64) {
         let Self { machine, tile, shapes, .. } = *self;
-        let (work, effort, footprint) = match self.int8() {
+        let (weights, effort, footprint) = match self.int8() {
             Some(int8) => {
-                (int8.work(shapes, tile), int8.effort(shapes, machine, tile), int8.footprint(shapes, tile))
+                (int8.weight_bytes(), int8.effort(shapes, machine, tile), int8.footprint(shapes, tile))
             }
-            None => {
-                let written = self.writes().iter().map(|(_, bytes)| bytes).sum();
-                (
-                    self.convs.work(shapes, machine, tile, written),
-                    self.convs.effort(shapes, self.pools(), tile),
-                    self.convs.footprint(shapes, machine, tile),
-                )
-            }
+            None => (
+                self.convs.all().map(|conv| machine.weight_bytes(conv)).sum(),
+                self.convs.effort(shapes, self.pools(), tile),
+                self.convs.footprint(shapes, machine, tile),
+            ),
+        };
+        let bytes = |id: NodeId, shape: Shape| {
+            choose::form(self.graph.node(id), machine.element).bytes(shape).unwrap_or_default()
+        };
+        let residual = self.residual().filter(|id| *id != self.x).map_or(0, |id| bytes(id, shapes.y));
+        let written: u64 = self.writes().iter().map(|(_, bytes)| bytes).sum();
+        let work = Work {
+            bytes: bytes(self.x, shapes.x) + residual + written + weights,
+            macs: self.convs.macs(shapes, tile),
         };
         (work, machine.time(effort, footprint, work))
+    }
+
+    /// The map that is added to the output. With a split, the step that adds up the partial sums does it.
+    fn residual(&self) -> Option<NodeId> {
+        let project = self.project.filter(|_| !self.splits())?;
+        self.graph.node(project).inputs.get(1).copied()
     }
 
     /// Whether it also starts squeeze-excite's mean.
@@ -104,7 +117,7 @@ impl Fused<'_> {
     pub fn step(&self) -> DraftStep {
         let Self { machine, tile, shapes, .. } = *self;
         let depthwise = self.block.depthwise;
-        let residual = self.project.and_then(|id| self.graph.node(id).inputs.get(1).copied());
+        let residual = self.residual().map_or(Read::Nothing, |id| Read::Map(MapId::Node(id)));
         let mut nodes: Vec<NodeId> = self.expand.into_iter().chain([depthwise]).collect();
         let (work, time) = self.cost();
         let (launch, memory, reads) = match self.int8() {
@@ -114,7 +127,6 @@ impl Fused<'_> {
                 let [weight, products, output_params, table] =
                     ["weight", "product_weight", "output_params", "table"]
                         .map(|name| Read::words(&mut words, name));
-                let residual = residual.map_or(Read::Nothing, |id| Read::Map(MapId::Node(id)));
                 let reads =
                     vec![Read::Map(MapId::Node(self.x)), weight, products, output_params, table, residual];
                 (launch, int8.memory(shapes.x.quads(), tile), reads)
@@ -137,11 +149,10 @@ impl Fused<'_> {
                         Read::Weights(products, pointwise::PACKING)
                     },
                     Read::Biases(biases),
-                    residual
-                        .filter(|_| finished.is_some())
-                        .map_or(Read::Nothing, |id| Read::Map(MapId::Node(id))),
+                    residual,
                 ];
-                let launch = block::launch(self.convs, shapes, residual.is_some(), self.pools(), tile);
+                let added = self.residual().is_some();
+                let launch = block::launch(self.convs, shapes, added, self.pools(), tile);
                 let memory =
                     machine.quad_bytes(tile.memory_quads(self.convs, shapes.x.quads(), shapes.y.quads()));
                 (launch, memory, reads)

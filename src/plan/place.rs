@@ -65,8 +65,11 @@ pub fn join(
                     true => format!("a copy: {name} cannot be written in place"),
                     false => format!("a copy: {name} has other readers"),
                 };
-                if !resize::countable(part.h, part.h) || !resize::countable(part.w, part.w) {
-                    return Err((id, format!("{}x{} pixels are too many to count", part.h, part.w)));
+                if !resize::positions_fit(part.h, part.h) || !resize::positions_fit(part.w, part.w) {
+                    return Err((
+                        id,
+                        format!("the positions of {}x{} pixels overflow 32 bits", part.h, part.w),
+                    ));
                 }
                 let launch = match (graph.node(input).quantisation, graph.node(id).quantisation) {
                     (Some(from), Some(to)) if graph.int8(id).is_some() => join_int8::launch(part, from, to),

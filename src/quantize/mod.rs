@@ -2,7 +2,7 @@
 //! labels.
 //!
 //! [`quantize`] takes a network and preprocessed pictures. It returns the network's graph with weights that
-//! are integer multiples of the output's weight scale
+//! are integer multiples of the weight scale of their output channel
 //! ([`Node::weight_scales`](crate::graph::Node::weight_scales)), and with the quantisation of each map
 //! ([`Node::quantisation`](crate::graph::Node::quantisation)). [`Quantized::encode`] encodes it as a file that
 //! [`Network::open`] reads like any other. [`Affine`] defines the arithmetic.

@@ -42,10 +42,10 @@ pub struct LayerReport {
     /// values. None without pictures.
     pub noise: Option<f64>,
     /// The noise that this layer adds to the outputs if only it is int8. Layers with the most noise per cost
-    /// stay in floating point first. None unless some layer has to.
+    /// stay in floating point first. None if no layer has to stay in floating point.
     pub alone: Option<f64>,
     /// The approximate cost of the layer in floating point, in multiply-adds, including the conversion of its
-    /// maps. None unless some layer has to stay in floating point.
+    /// maps. None if no layer has to stay in floating point.
     pub cost: Option<f64>,
 }
 

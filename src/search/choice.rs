@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     Error, Result, Shape,
-    measure::{Case, Effort, time},
+    measure::{Case, Sampling, time},
     quantize::StoredType,
     session::Device,
     tensor::Element,
@@ -29,10 +29,10 @@ pub enum Depth {
 }
 
 impl Depth {
-    fn effort(self) -> Effort {
+    fn sampling(self) -> Sampling {
         match self {
-            Self::Quick => Effort { warmup: 2, runs: 5, time: Duration::from_millis(150) },
-            Self::Thorough => Effort { warmup: 3, runs: 10, time: Duration::from_millis(500) },
+            Self::Quick => Sampling { warmup: 2, runs: 5, time: Duration::from_millis(150) },
+            Self::Thorough => Sampling { warmup: 3, runs: 10, time: Duration::from_millis(500) },
         }
     }
 
@@ -468,7 +468,7 @@ impl<'a, F: FnMut(Progress)> Chooser<'a, F> {
         };
         self.candidates[i].demand = Some(demand);
         let case = Case { graph: &graph, input, options: options(precision) };
-        let timing = time(device, case, self.depth.effort())?;
+        let timing = time(device, case, self.depth.sampling())?;
         Ok(Measured {
             published: published.clone(),
             precision,

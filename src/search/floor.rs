@@ -100,7 +100,7 @@ mod tests {
     use super::*;
     use crate::{
         cpu::Cpu,
-        measure::{Case, Effort, time},
+        measure::{Case, Sampling, time},
         zoo::synthetic,
     };
 
@@ -124,8 +124,8 @@ mod tests {
                 let input = network.input_shape(1);
                 let demand = Demand::of(&cpu, &graph, input, precision).unwrap();
                 let case = Case { graph: &graph, input, options: options(precision) };
-                let effort = Effort { warmup: 1, runs: 5, time: Duration::ZERO };
-                let took = time(&cpu, case, effort).unwrap();
+                let sampling = Sampling { warmup: 1, runs: 5, time: Duration::ZERO };
+                let took = time(&cpu, case, sampling).unwrap();
                 let floor = rate.floor_ms(demand);
                 assert!(
                     floor < took.wall_ms.median,

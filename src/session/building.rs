@@ -17,7 +17,7 @@ use web_time::Instant;
 
 use super::{
     Device, Options, Session,
-    draft::{Draft, SessionSpec},
+    planning::{PlannedSession, SessionSpec},
 };
 use crate::{Error, Result, gpu::Pace, zoo::Network};
 
@@ -52,7 +52,10 @@ impl Building {
     /// As [`Session::new`]; [`Error::Input`] if an earlier call returned the session or an error.
     pub fn advance(&mut self, budget: Duration) -> Result<Option<Session>> {
         let begun = Instant::now();
-        let work = self.work.as_mut().ok_or_else(|| Error::Input("the session is built already".into()))?;
+        let work = self
+            .work
+            .as_mut()
+            .ok_or_else(|| Error::Input("an earlier call returned the session or an error".into()))?;
         loop {
             let woken = Arc::new(Woken::default());
             match work.as_mut().poll(&mut Context::from_waker(&woken.clone().into())) {
@@ -110,20 +113,20 @@ impl Session {
         let progress = Arc::new(Mutex::new([0; 2]));
         let shared = progress.clone();
         let report = move |done, of| *shared.lock().unwrap_or_else(PoisonError::into_inner) = [done, of];
-        let work = async { draft(spec).await?.build(Pace::Cooperative, report).await };
+        let work = async { planned(spec).await?.build(Pace::Cooperative, report).await };
         Ok(Building { work: Some(Box::pin(work)), progress })
     }
 }
 
 /// Plans on a separate thread.
 #[cfg(not(target_arch = "wasm32"))]
-async fn draft(spec: SessionSpec<'static>) -> Result<Draft> {
+async fn planned(spec: SessionSpec<'static>) -> Result<PlannedSession> {
     let (sender, receiver) = oneshot_channel();
     let plan = move || {
         // Sending fails if the `Building` was dropped.
-        let _ = sender.send(spec.draft_warm());
+        let _ = sender.send(spec.plan_warm());
     };
-    let thread = std::thread::Builder::new().name("goldcrest plans".into());
+    let thread = std::thread::Builder::new().name("goldcrest-plan".into());
     thread.spawn(plan).map_err(|e| Error::Device(format!("cannot start a thread to plan on: {e}")))?;
     let gone = || Error::Device("the planning thread ended without a plan".into());
     receiver.receive().await.ok_or_else(gone)?
@@ -131,6 +134,6 @@ async fn draft(spec: SessionSpec<'static>) -> Result<Draft> {
 
 /// Plans on the calling thread: a browser has no threads to use.
 #[cfg(target_arch = "wasm32")]
-async fn draft(spec: SessionSpec<'static>) -> Result<Draft> {
-    spec.draft_warm()
+async fn planned(spec: SessionSpec<'static>) -> Result<PlannedSession> {
+    spec.plan_warm()
 }

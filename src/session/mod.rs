@@ -2,9 +2,9 @@
 
 mod building;
 mod device;
-mod draft;
 mod frames;
 mod pictures;
+mod planning;
 mod tuning_cache;
 
 use std::{borrow::Cow, collections::VecDeque};
@@ -12,13 +12,13 @@ use std::{borrow::Cow, collections::VecDeque};
 pub use crate::gpu::Startup;
 pub use building::Building;
 pub use device::Device;
-pub use draft::plan;
 pub use frames::{ColourEncoding, OnDevice, Parts, SourceOptions, Yuv, YuvMatrix, YuvRange};
 #[cfg(feature = "feed")]
 pub(crate) use pictures::preprocessing;
+pub use planning::plan;
 pub use tuning_cache::{MAX_F16_ERROR, TuningRecord, load_tuning, store_tuning, weights_checksum};
 
-use draft::SessionSpec;
+use planning::SessionSpec;
 
 use crate::{
     Error, Result, Shape, Tensor, cpu,
@@ -186,7 +186,7 @@ impl Session {
     ) -> Result<Self> {
         let device = device.into();
         device.calibrate().await?;
-        SessionSpec::of_network(device, network, options)?.draft()?.build(Pace::Blocking, progress).await
+        SessionSpec::of_network(device, network, options)?.plan()?.build(Pace::Blocking, progress).await
     }
 
     /// Builds a session of a bare graph for inputs of one shape, such as a part of a network or a custom
@@ -216,7 +216,7 @@ impl Session {
     ) -> Result<Self> {
         let graph = Cow::Borrowed(graph);
         let spec = SessionSpec { device: device.into(), graph, input, options, picture_setup: None };
-        spec.draft()?.build(Pace::Blocking, |_, _| {}).await
+        spec.plan()?.build(Pace::Blocking, |_, _| {}).await
     }
 
     /// Returns true if no inference of this session is in flight.

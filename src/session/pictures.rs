@@ -1,6 +1,6 @@
 //! Sessions on pictures: preprocessing, inference, and conversion of the outputs to results.
 
-use super::{Device, Options, Session, draft::SessionSpec};
+use super::{Device, Options, Session, planning::SessionSpec};
 use crate::{
     Error, Result, Tensor,
     gpu::Pace,
@@ -56,7 +56,7 @@ impl Session {
         let device = device.into();
         device.calibrate().await?;
         SessionSpec::of_pictures(device, network, picture, options)?
-            .draft()?
+            .plan()?
             .build(Pace::Blocking, progress)
             .await
     }
@@ -141,8 +141,8 @@ impl Session {
     /// Returns the embedding vector of a picture; see [`Network::embedding`].
     ///
     /// # Errors
-    /// [`Error::Input`] unless built [for pictures](Session::for_pictures) and with [`Outputs::Embedding`], or for a
-    /// network without a classifier; [`Error::Output`] if a value is not finite; as [`Session::run`].
+    /// [`Error::Input`] unless built [for pictures](Session::for_pictures), either with [`Outputs::Embedding`] or for
+    /// a network without a classifier; [`Error::Output`] if a value is not finite; as [`Session::run`].
     ///
     /// # Example
     /// ```no_run

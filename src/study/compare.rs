@@ -241,7 +241,7 @@ fn together(each: &[Of<Series>], kind: Kind) -> Vec<Series> {
     series
 }
 
-/// Whether two theories have the same values: those of bars, wherever both have one.
+/// Whether two theoretical series agree. Of bars, only the categories that both series have are compared.
 fn agree(one: &Series, other: &Series, kind: Kind) -> bool {
     match kind {
         Kind::Points => one.points == other.points,

@@ -62,7 +62,7 @@ pub fn read(name: impl AsRef<Path>, bytes: &[u8]) -> Result<Report> {
         (Some(STUDY), Some(VERSION)) => {}
         (Some(STUDY), Some(newer)) if newer > VERSION => {
             return Err(refused(&format!(
-                "is a study of version {newer}, and this program reads {VERSION}: update it"
+                "is a study of version {newer}, and this program reads version {VERSION}: update the program"
             )));
         }
         (Some(STUDY), _) => {

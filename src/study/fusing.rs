@@ -34,7 +34,7 @@ const WAYS: [(Fuse, &str); 4] = [
     (Fuse::Auto, "the planner's choice"),
 ];
 
-pub async fn recovered(lab: &mut Lab<'_>) -> Result<Section> {
+pub async fn gains(lab: &mut Lab<'_>) -> Result<Section> {
     let mut section = Section {
         id: "E7".into(),
         title: "The gains of fusing layers".into(),

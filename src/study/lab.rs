@@ -17,7 +17,7 @@ use crate::{
     Result, Shape,
     graph::{Cost, Graph},
     measure::{
-        self, Effort, Peaks, Timing,
+        self, Peaks, Sampling, Timing,
         report::{Cell, Outcome},
     },
     plan::Fuse,
@@ -46,7 +46,7 @@ pub struct Lab<'a> {
     pub failures: Vec<String>,
     /// Measurements for the answer at the top of the page.
     pub evidence: Evidence,
-    effort: Effort,
+    sampling: Sampling,
     measured: HashMap<(usize, String), Measured>,
     graphs: HashMap<String, Arc<Graph>>,
     on_progress: Announce<'a>,
@@ -70,7 +70,7 @@ impl<'a> Lab<'a> {
             mode,
             failures: Vec::new(),
             evidence: Evidence::default(),
-            effort: Effort { warmup, runs, time },
+            sampling: Sampling { warmup, runs, time },
             measured: HashMap::new(),
             graphs: HashMap::new(),
             on_progress: Box::new(on_progress),
@@ -187,7 +187,7 @@ impl<'a> Lab<'a> {
             return cases.iter().map(|_| Err("interrupted".into())).collect();
         }
         let each: Vec<measure::Case> = cases.iter().map(|case| self.options(at, case)).collect();
-        let timings = measure::compare_async(&self.benches[at].device, &each, self.effort).await;
+        let timings = measure::compare_async(&self.benches[at].device, &each, self.sampling).await;
         let mut measured = Vec::new();
         for (case, timing) in cases.iter().zip(timings) {
             let what = format!("{}, {}{}, on the {label}", case.name, case.input, case.fuse_suffix());

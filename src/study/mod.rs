@@ -95,10 +95,10 @@ impl Experiment {
             Self::E1 => separable::layers(lab).await,
             Self::E2 => separable::whole(lab).await,
             Self::E3 => networks::generations(lab).await,
-            Self::E4 => utilisation::filling(lab).await,
+            Self::E4 => utilisation::utilisation(lab).await,
             Self::E5 => parts::of_v3(lab).await,
             Self::E6 => parts::residuals(lab).await,
-            Self::E7 => fusing::recovered(lab).await,
+            Self::E7 => fusing::gains(lab).await,
             #[cfg(all(feature = "demo", not(target_arch = "wasm32")))]
             Self::E8 => int8::costs_and_gains(lab).await,
             #[cfg(all(feature = "demo", not(target_arch = "wasm32")))]

@@ -28,7 +28,7 @@ const LAYERED: [(&str, &str); 4] = [
 /// A batch fills a device if its rate is at least this fraction of the best rate.
 const FULL: f64 = 0.9;
 
-pub async fn filling(lab: &mut Lab<'_>) -> Result<Section> {
+pub async fn utilisation(lab: &mut Lab<'_>) -> Result<Section> {
     let mut section = Section {
         id: "E4".into(),
         title: "Layers and utilisation".into(),

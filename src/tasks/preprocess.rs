@@ -136,9 +136,9 @@ pub(crate) fn fit(picture: [usize; 2], how: &Preprocessing) -> Result<Fit> {
         )));
     }
     let scaled = scaled_size(picture.map(|side| side.max(1)), how.resize);
-    check_size("scaled", scaled[0], scaled[1])?;
+    check_size("scaling", scaled[0], scaled[1])?;
     let size = how.crop.unwrap_or(scaled);
-    check_size("cropped", size[0], size[1])?;
+    check_size("cropping", size[0], size[1])?;
     let crop = [0, 1].map(|i| crop_start(scaled[i], size[i], how.centre));
     Ok(Fit { scaled, crop, size, rows_first: height_first(picture, scaled) })
 }
@@ -242,10 +242,10 @@ fn check_size(what: &str, rows: usize, columns: usize) -> Result<()> {
     match rows.checked_mul(columns) {
         Some(1..=SCALED_LIMIT) => Ok(()),
         Some(0) => {
-            Err(Error::Input(format!("the picture would be empty {what} to {columns} x {rows} pixels")))
+            Err(Error::Input(format!("the picture would be empty after {what} to {columns} x {rows} pixels")))
         }
         _ => Err(Error::Input(format!(
-            "the picture would have {columns} x {rows} pixels {what}: more than {SCALED_LIMIT}"
+            "after {what}, the picture would have {columns} x {rows} pixels: the limit is {SCALED_LIMIT} in all"
         ))),
     }
 }

@@ -36,7 +36,8 @@ pub(super) fn fit(
 ) -> Result<Fitted> {
     if let Some(module) = skeleton.top.last().filter(|module| !tensors.has(&format!("{module}."))) {
         let found = describe_keys(tensors);
-        return Err(unknown(tensors, &format!("named as in {}, but has no {module}: {found}", library.name)));
+        let reason = format!("its tensors are named as in {}, but it has no {module}: {found}", library.name);
+        return Err(unknown(tensors, &reason));
     }
     let fitting = fitting(tensors, library, skeleton)?;
     let width = skeleton.width(tensors);
@@ -139,7 +140,9 @@ fn fitting(
     let name = library.name;
     Err(unknown(
         tensors,
-        &format!("named as in {name}, but no {sort}: {mismatch}, unlike in {family}, the closest match"),
+        &format!(
+            "its tensors are named as in {name}, but fit no {sort}. The closest is {family}, which differs: {mismatch}"
+        ),
     ))
 }
 

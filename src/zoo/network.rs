@@ -226,7 +226,10 @@ impl Network {
             labels.as_ref().map(Vec::len).filter(|n| *n != built.classes && !(binary && *n == 2))
         {
             let source = if record.is_some() { "the file" } else { "config.json" };
-            notes.push(format!("{source} names {found} classes of {}: the names are ignored", built.classes));
+            notes.push(format!(
+                "{source} has {found} class names, but the network has {} classes: the names are ignored",
+                built.classes
+            ));
             labels = None;
         }
         notes.extend(tensors.left_out());

@@ -40,9 +40,10 @@ fn library_default(
             .collect();
         if !others.is_empty() {
             notes.push(format!(
-                "pictures are prepared as for {arch}.{}; for another, give --arch {arch}.TAG with one of {}",
+                "pictures are preprocessed as for {arch}.{}; other published weights are preprocessed differently: \
+                 name them with --arch {arch}.TAG, where TAG is {}",
                 first.tag,
-                others.join(", ")
+                others.join(" or ")
             ));
         }
     }

@@ -144,7 +144,9 @@ fn inspect_shows_the_plan_of_the_cpu() {
     assert_eq!(bytes("slot_bytes") + bytes("weight_bytes"), bytes("peak_bytes"));
     // --threads selects the CPU, and then no adapter is opened.
     let text = success(without_driver(inspect(&["--threads", "1"])));
-    for words in ["1 thread) in f32: ", "mobilenet_v1.layer.0.convolution", "connected", "memory: slots "] {
+    for words in
+        ["1 thread) in f32: ", "mobilenet_v1.layer.0.convolution", "connected", "memory: buffers for maps "]
+    {
         assert!(text.contains(words), "{text}");
     }
     assert!(text.contains(&format!("in f32: {}\n", steps.len())), "{text}");

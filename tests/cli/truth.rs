@@ -121,7 +121,7 @@ fn entries_match_pictures_by_path() {
         (
             format!("old/1.jpg,{x}\nolder/1.jpg,{y}\n"),
             &["a/1.jpg"],
-            Err("lists none of the pictures: it names old"),
+            Err("lists none of the pictures: an entry is old"),
         ),
         (format!("a/1.jpg,{}\n", 1000 - x), &["a/1.jpg", "--labels", "labels.txt"], Ok((1, 1.0, 0))),
         ("a/1.jpg,CAT\n".into(), &["a/1.jpg", "--labels", "same.txt"], Err("0 and 1: give the index")),

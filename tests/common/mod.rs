@@ -60,8 +60,8 @@ pub fn devices() -> Vec<Device> {
     devices
 }
 
-/// True if small inputs suffice on this device: SwiftShader runs the shaders of lavapipe, five times as slowly, and GL's
-/// adapters are Vulkan's too.
+/// True if small inputs suffice on this device: SwiftShader runs the same shaders as lavapipe, five times as slowly, and
+/// GL's adapters are the same chips as Vulkan's.
 pub fn is_repeated(device: &Device) -> bool {
     let Device::Gpu(gpu) = device else { return false };
     gpu.adapter().backend == "gl" || gpu.adapter().name.starts_with("SwiftShader")

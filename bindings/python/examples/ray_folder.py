@@ -39,7 +39,7 @@ class Classifier:
             errors.append(str(found) if failed else "")
             labels.append([] if failed else [c.label or str(c.index) for c in found])
             probabilities.append([] if failed else [float(c.probability or 0) for c in found])
-        # Ray makes columns of lists from lists of equal or different lengths.
+        # Ray stores these as columns of lists, whether or not the lists are equally long.
         return {"id": batch["id"], "labels": labels, "probabilities": probabilities, "error": errors}
 
 

@@ -112,7 +112,7 @@ impl Origin {
 ///
 /// `model` is a checkpoint of safetensors or PyTorch, a folder with one, a model of the Hugging Face
 /// hub such as `timm/mobilenetv3_large_100.ra_in1k`, or `demo:classify`, `demo:segment` or
-/// `demo:detect`. A name without a known extension that is no file is looked up on the hub.
+/// `demo:detect`. A name of the form `owner/name` is looked up on the hub if no such file or folder exists.
 ///
 /// - `device`: `auto` (the best hardware graphics adapter, else the CPU), `gpu`, `cpu`, or an adapter's
 ///   index or part of its name.
@@ -124,8 +124,8 @@ impl Origin {
 /// - `batch`: pictures per run on a GPU. On the CPU each thread runs one picture.
 /// - `threads`: threads that decode, preprocess and, on the CPU, run pictures; one per core by default.
 /// - `size`: rows and columns of a segmenter's input.
-/// - `max_pixels`, `max_memory`: limits of a picture file's size and of the memory for decoding it, in
-///   bytes.
+/// - `max_pixels`: the most pixels that a picture file may have. `max_memory`: the most bytes of memory for
+///   decoding it.
 #[pyfunction]
 #[pyo3(signature = (
     model, device = Choice::Name("auto".into()), *, arch = None, overrides = None, labels = None,

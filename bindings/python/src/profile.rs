@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use goldcrest::{
     Options,
-    measure::{self, Case, Effort},
+    measure::{self, Case, Sampling},
 };
 use pyo3::{exceptions::PyValueError, prelude::*};
 
@@ -25,12 +25,12 @@ pub fn profile<'py>(
         return Err(PyValueError::new_err(format!("seconds: expected 0 to 3600, found {seconds}")));
     }
     let _turn = loaded.turn.take(py)?;
-    let effort = Effort { warmup: 2, runs: 5, time: Duration::from_secs_f64(seconds) };
+    let sampling = Sampling { warmup: 2, runs: 5, time: Duration::from_secs_f64(seconds) };
     let timing = py.detach(|| {
         let options = Options { batch, ..loaded.options };
         let graph = loaded.network.graph_for(loaded.network.default_outputs())?;
         let case = Case { graph: &graph, input: options.input_shape(&loaded.network), options };
-        measure::time(&loaded.device, case, effort)
+        measure::time(&loaded.device, case, sampling)
     });
     results::profile(py, timing.map_err(|error| raised(error, None))?)
 }

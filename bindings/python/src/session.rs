@@ -100,7 +100,11 @@ impl Session {
     }
 
     fn embedding(&self, normalize: bool) -> PyResult<Call> {
-        let call = self.call("embed", "classifies pictures", self.0.network.embedding.is_some())?;
+        let call = self.call(
+            "embed",
+            "classifies pictures or ends in an embedding",
+            self.0.network.embedding.is_some(),
+        )?;
         Ok(Call { embeds: true, shown: Shown { normalize, ..call.shown }, ..call })
     }
 }
@@ -112,8 +116,8 @@ impl Session {
     ///
     /// A picture is an array of uint8, rows x columns, or with 1, 3 (RGB) or 4 channels last, a Pillow
     /// image, a path, the bytes of a picture's file, or an object with `__dlpack__` or `__array__`. Alpha
-    /// is ignored. Several are a list or another iterable, or an array with a batch dimension first; they
-    /// are decoded and preprocessed on all cores during inference.
+    /// is ignored. Several pictures are a list or another iterable, or an array with a batch dimension
+    /// first; they are decoded and preprocessed on all cores during inference.
     #[pyo3(signature = (images, top = 5))]
     fn classify<'py>(&self, images: &Bound<'py, PyAny>, top: usize) -> PyResult<Bound<'py, PyAny>> {
         self.run_images(images, self.classifying(top)?)

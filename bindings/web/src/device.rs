@@ -33,7 +33,8 @@ impl Device {
         Ok(Self(goldcrest::Device::Gpu(Gpu::from_device(adapter, device, queue))))
     }
 
-    /// The CPU. With one thread, that is the calling one. More need a module with shared memory, and their workers.
+    /// The CPU. With one thread, that is the calling one. Several threads need a module with shared memory, and a
+    /// worker each.
     ///
     /// # Errors
     /// None in a browser.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use goldcrest::{
     Options,
-    measure::{Bound, Case, Effort, Peaks, Split, StepTime, Timing, time_async},
+    measure::{Bound, Case, Peaks, Sampling, Split, StepTime, Timing, time_async},
     tensor::Element,
     zoo::synthetic,
 };
@@ -56,7 +56,7 @@ export interface StepTiming {
   /** The median of its milliseconds; null if steps cannot be measured. */
   ms: number | null;
   /** What takes the largest part of its time. */
-  bound: "arithmetic" | "bytes" | "launches" | "idle" | null;
+  bound: "arithmetic" | "bytes" | "launch" | "idle" | null;
 }
 "#;
 
@@ -128,8 +128,8 @@ pub async fn measure_network(
     let opened = synthetic::network(network).map_err(thrown)?;
     let graph = opened.graph_for(opened.default_outputs()).map_err(thrown)?;
     let case = Case { graph: &graph, input: opened.input_shape(1), options: Options::default() };
-    let effort = Effort { warmup: 2, runs: 5, time: Duration::from_secs_f64(seconds.clamp(0.0, 60.0)) };
-    let timing: Timing = time_async(&device.0, case, effort).await.map_err(thrown)?;
+    let sampling = Sampling { warmup: 2, runs: 5, time: Duration::from_secs_f64(seconds.clamp(0.0, 60.0)) };
+    let timing: Timing = time_async(&device.0, case, sampling).await.map_err(thrown)?;
     plain(&NetworkTiming {
         network,
         macs: timing.steps.iter().map(|step| step.needed.macs).sum(),

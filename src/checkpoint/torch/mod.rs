@@ -121,13 +121,16 @@ fn archived(bytes: &[u8]) -> Result<(Scan, Option<Vec<u8>>), String> {
         let entry = archive.by_name(name).map_err(|e| failed(&e))?;
         entry.take(most + 1).read_to_end(&mut content).map_err(|e| failed(&e))?;
         if content.len() as u64 > most {
+            let kind = if name.ends_with(".pkl") { "pickle " } else { "" };
             let name = name.escape_debug();
-            return Err(format!("its {name} unpacks to more than {most} bytes: this is not a checkpoint"));
+            return Err(format!(
+                "its {kind}{name} unpacks to more than {most} bytes: this is not a checkpoint"
+            ));
         }
         Ok(content)
     };
     let pickle = format!("{root}data.pkl");
-    let content = unpack(&pickle, MOST_PICKLE).map_err(|reason| format!("{reason} (a pickle)"))?;
+    let content = unpack(&pickle, MOST_PICKLE)?;
     let scan = scan(&content)?;
     let has = |part: &str| names.iter().any(|name| name.starts_with(&format!("{root}{part}")));
     if has("code/") && has("constants/") && !has("data/") {

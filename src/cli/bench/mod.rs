@@ -12,7 +12,7 @@ use goldcrest::{
     cpu::Cpu,
     gpu::Gpu,
     graph::Graph,
-    measure::{Case, Effort, Peaks, time},
+    measure::{Case, Peaks, Sampling, time},
     quantize,
     session::{Device, Options, Precision},
     tensor::Element,
@@ -169,8 +169,8 @@ impl Bench {
             benchers.push(Bencher::new(device, &precisions));
             bar.inc(1);
         }
-        let effort =
-            Effort { warmup: 3, runs: self.runs as usize, time: Duration::from_secs_f64(self.seconds) };
+        let sampling =
+            Sampling { warmup: 3, runs: self.runs as usize, time: Duration::from_secs_f64(self.seconds) };
         let graph = |(at, network)| graph_of(first_int8, at, network);
         let graphs: Vec<_> = networks.iter().enumerate().map(graph).collect::<Result<_>>()?;
         let mut rows = Vec::new();
@@ -178,7 +178,7 @@ impl Bench {
             let (bencher, graph, network) = (&benchers[at], network, &networks[network]);
             let input = options.input_shape(network);
             let case = Case { graph: &graphs[graph], input, options };
-            let timing = time(&bencher.device, case, effort).map_err(|e| e.to_string());
+            let timing = time(&bencher.device, case, sampling).map_err(|e| e.to_string());
             rows.push(Row { network, bencher, options, timing });
             bar.inc(1);
         }

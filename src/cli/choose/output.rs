@@ -95,7 +95,7 @@ pub fn words(choice: &Choice, limits: &Limits, flags: Flags) -> Result<String, s
             if row.precision == StoredType::Int8 {
                 writeln!(
                     text,
-                    "  the accuracy is that of f32: goldcrest quantize --pictures measures the loss in int8"
+                    "  the accuracy is that of f32: goldcrest quantize --pictures measures the error of int8"
                 )?;
             }
             writeln!(text, "  {}", row.command(&flags(row)))?;

@@ -326,19 +326,19 @@ fn values(network: &Network) -> String {
         let _ = writeln!(text, "{:<name$}  {is:<value$}  {}", origin.name, visible(&from));
     }
     let mut counts: BTreeMap<String, Vec<&str>> = BTreeMap::new();
-    for TensorUse { key, became } in &network.tensors {
-        let became = match became {
+    for TensorUse { key, usage } in &network.tensors {
+        let usage = match usage {
             Use::Used => "used".into(),
             Use::Folded => "folded into the preceding convolution".into(),
             Use::Ignored(why) => format!("ignored: {why}"),
         };
-        counts.entry(became).or_default().push(key);
+        counts.entry(usage).or_default().push(key);
     }
     let _ = writeln!(text, "\n{} tensors", network.tensors.len());
-    for (became, keys) in counts.iter().rev() {
+    for (usage, keys) in counts.iter().rev() {
         let first = keys[0].escape_debug();
         let more = if keys.len() > 1 { ", ..." } else { "" };
-        let _ = writeln!(text, "{:>6} {became} ({first}{more})", keys.len());
+        let _ = writeln!(text, "{:>6} {usage} ({first}{more})", keys.len());
     }
     text
 }
@@ -379,8 +379,8 @@ fn plan_words(plan: &Plan, planned_for: &str, text: &mut String) -> Result<(), s
     writeln!(text, "\nplan for {planned_for} in {}: {} steps", plan.element, plan.steps.len())?;
     writeln!(
         text,
-        "     {:<wide$}  {:<16} {:>10} {:>6}  tile; why",
-        "step", "kernel", "workgroups", "slots"
+        "     {:<wide$}  {:<16} {:>10} {:>7}  tile; why",
+        "step", "kernel", "workgroups", "buffers"
     )?;
     for (i, step) in plan.steps.iter().enumerate() {
         let [x, y, z] = step.launch.workgroups;
@@ -388,7 +388,7 @@ fn plan_words(plan: &Plan, planned_for: &str, text: &mut String) -> Result<(), s
         let writes = step.writes.iter().map(|slot| slot.index()).collect();
         writeln!(
             text,
-            "{i:>3}  {:<wide$}  {:<16} {:>10} {:>6}  {}; {}",
+            "{i:>3}  {:<wide$}  {:<16} {:>10} {:>7}  {}; {}",
             step.name(),
             step.launch.shader.name,
             x * y * z,
@@ -411,7 +411,7 @@ fn plan_words(plan: &Plan, planned_for: &str, text: &mut String) -> Result<(), s
 fn memory(slots: impl Iterator<Item = u64>, all: u64, weights: u64, peak: u64) -> String {
     let slots: Vec<String> = slots.map(mebibytes).collect();
     let (all, weights, peak) = (mebibytes(all), mebibytes(weights), mebibytes(peak));
-    format!("memory: slots {} = {all}, weights {weights}, peak {peak}", slots.join(" + "))
+    format!("memory: buffers for maps {} = {all}, weights {weights}, peak {peak}", slots.join(" + "))
 }
 
 fn step_json(step: &Step) -> serde_json::Value {
@@ -451,7 +451,7 @@ fn mebibytes(bytes: u64) -> String {
 fn why(choice: &Choice) -> String {
     let reason = if choice.measured { "fastest measured" } else { "fastest by the cost model" };
     let next = choice.runner_up().map_or_else(String::new, |Rated { schedule, ratio, .. }| {
-        format!("; next {schedule}, {ratio:.2} times the predicted time")
+        format!("; next best: {schedule}, predicted to take {ratio:.2} times as long")
     });
     format!("{}: {reason}{next}", choice.schedule)
 }

@@ -263,7 +263,7 @@ fn times(supernet: &Supernet, device: &Device, precision: Precision) -> Result<L
     })?)
 }
 
-/// Measured over predicted times that differ by less are noise.
+/// A median of measured over predicted times that is closer to 1 is within the noise.
 const DRIFT: f64 = 0.15;
 
 /// Warns if cached block times no longer fit the device, which may have been busy when they were measured.
@@ -271,7 +271,8 @@ fn warn_of_drift(outcome: &Outcome, device: &Device) {
     if let Some(drift) = outcome.drift.filter(|drift| (drift.median - 1.0).abs() > DRIFT) {
         let percent = 100.0 * drift.median;
         log::warn!(
-            "networks take {percent:.0} % of their predicted time on {device}: --remeasure times its blocks again"
+            "networks take {percent:.0} % of their predicted time on {device}: \
+             --remeasure times the supernet's blocks there again"
         );
     }
 }

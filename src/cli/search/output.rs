@@ -39,7 +39,7 @@ impl Output<'_> {
             let crossed = self.crossed.iter().map(
                 |(of, on, ms)| value!({ "winner_of": backend(*of), "on": backend(*on), "measured_ms": ms }),
             );
-            object["crossed"] = crossed.collect();
+            object["winners_on_other_devices"] = crossed.collect();
             return common::json(&object);
         };
         common::json(&self.one(only))
@@ -127,7 +127,12 @@ impl Output<'_> {
         }
         for (of, on, ms) in &self.crossed {
             let (of, on) = (&self.searches[*of].device, &self.searches[*on].device);
-            writeln!(text, "the winner of the {} takes {ms:.3} ms on the {}", of.backend(), on.backend())?;
+            writeln!(
+                text,
+                "the network found for the {} takes {ms:.3} ms on the {}",
+                of.backend(),
+                on.backend()
+            )?;
         }
         Ok(text)
     }

@@ -42,8 +42,9 @@ impl Evaluated {
         match lines.next().and_then(parsed) {
             Some(first) if first["of"] == of => {
                 for line in lines.filter_map(parsed) {
-                    if let (Some(subnet), Some(right)) = (line["subnet"].as_str(), line["right"].as_f64()) {
-                        known.insert(subnet.to_owned(), right);
+                    let accuracy = line["accuracy"].as_f64();
+                    if let (Some(subnet), Some(accuracy)) = (line["subnet"].as_str(), accuracy) {
+                        known.insert(subnet.to_owned(), accuracy);
                     }
                 }
             }
@@ -92,8 +93,8 @@ impl Evaluated {
     }
 }
 
-fn line(subnet: &str, right: f64) -> String {
-    format!("{}\n", json!({ "subnet": subnet, "right": right }))
+fn line(subnet: &str, accuracy: f64) -> String {
+    format!("{}\n", json!({ "subnet": subnet, "accuracy": accuracy }))
 }
 
 /// A hash of every weight and every pixel.

@@ -126,7 +126,11 @@ impl<T: Copy + PartialEq> Entries<T> {
     pub fn example(&self) -> String {
         let entry = self.named.values().flatten().next().map(|entry| entry.path.display().to_string());
         let missed = self.missed.as_ref().map(|path| path.display().to_string());
-        format!("it names {}, but a picture is {}", entry.unwrap_or_default(), missed.unwrap_or_default())
+        format!(
+            "an entry is {}, a picture is named {}",
+            entry.unwrap_or_default(),
+            missed.unwrap_or_default()
+        )
     }
 }
 

@@ -127,7 +127,7 @@ fn expected(graph: &Graph, id: NodeId, node: &Node, shapes: &[Shape], values: &[
     })
 }
 
-/// A network with one layer of each kind and all kinds of endings.
+/// A network with one layer of each kind, and with every kind of epilogue: clamp, table, residual, floating point.
 fn graph() -> Graph {
     let mut graph = Graph::default();
     let picture = graph.push("picture", Op::Input(PICTURE.c), &[]);

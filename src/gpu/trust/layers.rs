@@ -40,7 +40,7 @@ impl Sample {
         let maps = Maps { x: &self.x, residual: self.residual.as_ref(), gate: self.gate.as_ref() };
         let launch = kernel.launch(&layer, machine, tile);
         let map = |map: Option<&Tensor>| {
-            // Inputs that the specialised kernel does not read get any map.
+            // For inputs that the specialised kernel does not read, any map will do.
             let map = map.unwrap_or(&self.x);
             Ok(on_device(map, map.shape()?))
         };
@@ -57,8 +57,8 @@ impl Sample {
     }
 }
 
-/// Cases for every layer kernel that the machine supports: with the middle one of its tiles, with one of
-/// another split, and with one in f16.
+/// Cases for every layer kernel that the machine supports: one with the middle one of its tiles, one with a tile of
+/// another split-K factor, and one with f16 accumulators, as far as there are such tiles.
 pub fn cases(machine: &Machine) -> Result<Vec<Case>> {
     let mut cases = Vec::new();
     for sample in samples()? {

@@ -20,7 +20,7 @@ const STYLE: &str = include_str!("page.css");
 pub fn render(report: &Report) -> Result<String, Error> {
     let mut figures = Figures::default();
     let lead = report.figure.as_ref().map(|figure| figures.next(figure)).transpose()?;
-    // The details of one experiment are the page itself; those of many would hide the results.
+    // The details of a single experiment are shown. Those of several are folded: they would hide the results.
     let folded = report.sections.len() > 1;
     let sections = report.sections.iter().map(|section| self::section(section, &mut figures, folded));
     let sections = sections.collect::<Result<Vec<Markup>, Error>>()?;
@@ -58,7 +58,7 @@ pub fn render(report: &Report) -> Result<String, Error> {
     Ok(page.into_string())
 }
 
-/// The colours of a page by name, as `of` the palettes.
+/// The colours of a palette, with the names of their CSS variables.
 fn named(palette: &Palette) -> Vec<(String, RGBColor)> {
     let plain =
         [("paper", palette.paper), ("ink", palette.ink), ("faint", palette.faint), ("grid", palette.grid)];

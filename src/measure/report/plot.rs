@@ -287,7 +287,8 @@ impl<C: Canvas> Plot<'_, C> {
                 }
                 let end = high.min(low);
                 let top = point.high.map_or(end, |most| end.min(frame.position(0.0, most).1));
-                // At the end of a long error bar, the value would look like that end's: it is at the bar's foot.
+                // Next to the end of a long error bar, the number would be read as that end's value. So it is written
+                // at the foot of the bar.
                 let foot = (middle, low - 4.0 - SMALL / 2.0);
                 if end - top > SMALL && low - high > 3.0 * SMALL && crossing(&text, foot).is_none() {
                     values.push(Value { text, at: foot, inside: true });

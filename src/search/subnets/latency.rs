@@ -9,7 +9,7 @@ use crate::{
     Error, Result,
     gpu::cache,
     kernels,
-    measure::{Case, Effort, Spread, Timing, time},
+    measure::{Case, Sampling, Spread, Timing, time},
     random::Random,
     session::{Device, Options, Precision},
     zoo::{BlockChoice, Network, Space, StageChoice, Subnet, Supernet},
@@ -155,8 +155,8 @@ impl Latency {
     }
 }
 
-const QUICK: Effort = Effort { warmup: 2, runs: 5, time: Duration::from_millis(30) };
-const CAREFUL: Effort = Effort { warmup: 3, runs: 15, time: Duration::from_millis(150) };
+const QUICK: Sampling = Sampling { warmup: 2, runs: 5, time: Duration::from_millis(30) };
+const CAREFUL: Sampling = Sampling { warmup: 3, runs: 15, time: Duration::from_millis(150) };
 
 /// Measurements per network. The measurements of several networks alternate, because another process may slow
 /// all runs of one measurement.
@@ -187,11 +187,11 @@ fn timed(
     device: &Device,
     precision: Precision,
     subnet: &Subnet,
-    effort: Effort,
+    sampling: Sampling,
 ) -> Result<Timing> {
     let network: Network = supernet.slice(subnet)?.network()?;
     let options = Options { precision, ..Options::default() };
-    time(device, Case { graph: &network.graph, input: network.input_shape(1), options }, effort)
+    time(device, Case { graph: &network.graph, input: network.input_shape(1), options }, sampling)
 }
 
 fn size_key(size: usize, width: f64) -> String {
@@ -244,8 +244,8 @@ fn probes(supernet: &Supernet, size: usize, width: f64) -> Vec<Subnet> {
     };
     let choice = (0..supernet.stages()).any(|stage| supernet.squeezes(stage) && supernet.plain(stage));
     let wanted: &[bool] = if choice { &[false, true] } else { &[true] };
-    // In the probes of each squeeze choice, each combination is the first block of a stage once and a later one
-    // `others` times.
+    // In the probes of one squeeze choice, each combination occurs in every stage once as the first block and
+    // `others` times among the later blocks.
     let others = depth.saturating_sub(1).max(1);
     let mut probes = Vec::new();
     for &squeeze in wanted {

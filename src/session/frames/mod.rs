@@ -67,7 +67,7 @@ impl Session {
     /// depth.
     ///
     /// # Errors
-    /// [`Error::Input`] unless the session was built [for pictures](Self::for_pictures) on a GPU, and if the
+    /// [`Error::Input`] unless the session was built [for pictures](Self::for_pictures) on a GPU, or if the
     /// texture cannot be read, its format cannot hold a picture, or it has no such region or layer;
     /// [`Error::Memory`] if the device is out of memory, [`Error::DeviceLimit`] if it was opened with limits that
     /// are too low, [`Error::Lost`] if it was lost, [`Error::Device`] if it reports another error.

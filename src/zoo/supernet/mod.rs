@@ -222,7 +222,7 @@ impl Supernet {
                 return Err(format!("stage {} has no squeeze-excite", i + 1));
             }
             if !stage.squeeze && !self.plain(i) {
-                return Err(format!("stage {} has squeeze-excite: end it in +se", i + 1));
+                return Err(format!("stage {} has squeeze-excite: append +se to its blocks", i + 1));
             }
             for block in &stage.blocks {
                 check_member("kernel", &space.kernels, &block.kernel)?;

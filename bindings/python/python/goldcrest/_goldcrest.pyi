@@ -63,7 +63,7 @@ def load(
 
     `model` is a checkpoint of safetensors or PyTorch, a folder with one, a model of the Hugging Face
     hub such as `timm/mobilenetv3_large_100.ra_in1k`, or `demo:classify`, `demo:segment` or
-    `demo:detect`. A name without a known extension that is no file is looked up on the hub.
+    `demo:detect`. A name of the form `owner/name` is looked up on the hub if no such file or folder exists.
 
     - `device`: `auto` (the best hardware graphics adapter, else the CPU), `gpu`, `cpu`, or an adapter's
       index or part of its name.
@@ -75,8 +75,8 @@ def load(
     - `batch`: pictures per run on a GPU. On the CPU each thread runs one picture.
     - `threads`: threads that decode, preprocess and, on the CPU, run pictures; one per core by default.
     - `size`: rows and columns of a segmenter's input.
-    - `max_pixels`, `max_memory`: limits of a picture file's size and of the memory for decoding it, in
-      bytes.
+    - `max_pixels`: the most pixels that a picture file may have. `max_memory`: the most bytes of memory for
+      decoding it.
     """
 
 def adapters() -> list[Adapter]:
@@ -139,7 +139,7 @@ class Session:
 
         A picture is an array of uint8, rows x columns, or with 1, 3 (RGB) or 4 channels last, a Pillow
         image, a path, the bytes of a picture's file, or an object with `__dlpack__` or `__array__`. Alpha
-        is ignored. Several are a list or another iterable, or an array with a batch dimension first; they
+        is ignored. Several pictures are a list or another iterable, or an array with a batch dimension first; they
         are decoded and preprocessed on all cores during inference.
         """
     @overload

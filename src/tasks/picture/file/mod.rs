@@ -1,4 +1,4 @@
-//! Picture files: reads each format frame by frame and within limits, and writes PNG.
+//! Picture files: reads each format frame by frame and within limits, and writes PNG and JPEG.
 
 mod canvas;
 mod encode;

@@ -81,18 +81,18 @@ impl<'a> SessionSpec<'a> {
         SessionSpec { device, graph: Cow::Owned(graph.into_owned()), input, options, picture_setup }
     }
 
-    /// [`SessionSpec::draft`], which also reads the driver's cache, so that building does not wait for a
+    /// [`SessionSpec::planned`], which also reads the driver's cache, so that building does not wait for a
     /// disk.
-    pub fn draft_warm(self) -> Result<Draft> {
-        let draft = self.draft()?;
-        if let Drafted::Gpu(gpu, _) = &draft.engine {
+    pub fn plan_warm(self) -> Result<PlannedSession> {
+        let planned = self.plan()?;
+        if let Planned::Gpu(gpu, _) = &planned.engine {
             gpu.open_cache();
         }
-        Ok(draft)
+        Ok(planned)
     }
 
     /// Plans the session and packs its weights.
-    pub fn draft(self) -> Result<Draft> {
+    pub fn plan(self) -> Result<PlannedSession> {
         let Self { device, graph, input, options, picture_setup } = self;
         if input.is_empty() {
             return Err(Error::Input(format!("the shape {input} is empty")));
@@ -106,19 +106,19 @@ impl<'a> SessionSpec<'a> {
         let engine = match device {
             Device::Gpu(gpu) => {
                 let plan = plan_within_limits(&gpu, &graph, input, options)?;
-                Drafted::Gpu(Box::new(gpu), Box::new(plan))
+                Planned::Gpu(Box::new(gpu), Box::new(plan))
             }
             Device::Cpu(cpu) => {
-                Drafted::Cpu(Box::new(cpu::Executor::new(&cpu, &graph, input, options.taps)?))
+                Planned::Cpu(Box::new(cpu::Executor::new(&cpu, &graph, input, options.taps)?))
             }
         };
-        Ok(Draft { engine, input, outputs, picture_setup, took: begun.elapsed() })
+        Ok(PlannedSession { engine, input, outputs, picture_setup, took: begun.elapsed() })
     }
 }
 
 /// A planned session, before anything is on the device.
-pub(super) struct Draft {
-    engine: Drafted,
+pub(super) struct PlannedSession {
+    engine: Planned,
     input: Shape,
     outputs: Vec<(String, Vec<usize>)>,
     picture_setup: Option<PictureSetup>,
@@ -126,23 +126,23 @@ pub(super) struct Draft {
     took: Duration,
 }
 
-enum Drafted {
+enum Planned {
     Gpu(Box<Gpu>, Box<Plan>),
     Cpu(Box<cpu::Executor>),
 }
 
-impl Draft {
+impl PlannedSession {
     pub async fn build(self, pace: Pace, progress: impl FnMut(usize, usize)) -> Result<Session> {
         let Self { engine, input, outputs, picture_setup, took } = self;
         let (engine, startup) = match engine {
-            Drafted::Gpu(gpu, mut plan) => {
+            Planned::Gpu(gpu, mut plan) => {
                 let executor = gpu::Executor::build(&gpu, &plan, pace, progress).await?;
                 let startup = executor.startup();
                 // The device has its own copy now.
                 plan.weights = Vec::new();
                 (Engine::Gpu { plan, executor: Box::new(executor) }, startup)
             }
-            Drafted::Cpu(executor) => (Engine::Cpu(executor), Startup::default()),
+            Planned::Cpu(executor) => (Engine::Cpu(executor), Startup::default()),
         };
         Ok(Session { engine, input, outputs, picture_setup, startup: Startup { plan: took, ..startup } })
     }

@@ -3,7 +3,7 @@
 use goldcrest::wgpu;
 
 /// The device's allocations and this process's resident memory, as text.
-pub fn census(device: &wgpu::Device) -> String {
+pub fn in_use(device: &wgpu::Device) -> String {
     let mut system = sysinfo::System::new();
     let resident = sysinfo::get_current_pid().ok().and_then(|own| {
         system.refresh_processes(sysinfo::ProcessesToUpdate::Some(&[own]), true);
