@@ -44,7 +44,7 @@ impl Overrides {
         (
             "activation",
             "identity, relu, relu6, hard_swish, hard_sigmoid, sigmoid or swish: replaces the stem's \
-             activation, in the stem and in all layers with the same one",
+             activation, in the stem and in every layer that by default has the same activation as the stem",
         ),
         ("squeeze_activation", "the activation after squeeze-excite's first layer"),
         ("gate", "the activation after squeeze-excite's second layer"),

@@ -52,7 +52,7 @@ pub struct Quantize {
     #[arg(long, value_name = "PERCENT", default_value = "0.5%", value_parser = percent)]
     max_noise: f64,
 
-    /// Maximum number of pictures to use, chosen evenly
+    /// Maximum number of pictures to use, evenly spaced in the list
     #[arg(long, value_name = "COUNT", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     limit: u32,
 
@@ -150,7 +150,7 @@ impl Quantize {
         }
         if chosen.len() < files.len() {
             let (some, all) = (chosen.len(), files.len());
-            log::info!(target: common::NOTE, "using {some} of {all} pictures, chosen evenly: raise --limit for more");
+            log::info!(target: common::NOTE, "using {some} of {all} pictures, evenly spaced in the list: raise --limit for more");
         }
         let quantized = quantize::quantize(
             cpu,

@@ -89,8 +89,10 @@ impl Tune {
             let error = tuning.error;
             if error > session::MAX_F16_ERROR {
                 log::warn!(
-                    "the error of f16 is {error:.1e} in {}: only --precision f16 uses it",
-                    network.arch
+                    "the relative error of f16 in {} is {error:.1e}, above the limit of {:.0e}: \
+                     --precision auto keeps f32",
+                    network.arch,
+                    session::MAX_F16_ERROR,
                 );
             }
             let found = TuningRecord {

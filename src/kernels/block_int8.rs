@@ -207,7 +207,8 @@ impl BlockInt8<'_> {
     }
 
     /// Returns the launch, and the contents of its constant bindings (weights, output parameters, tables) by name,
-    /// without those that it does not read. The tile must [fit](Self::fit); its height, its width and its workgroup size must be powers of two.
+    /// without those that it does not read. The tile must [fit](Self::fit); its height, its width and its workgroup
+    /// size must be powers of two.
     pub fn launch(
         &self,
         shapes: Shapes,

@@ -22,7 +22,8 @@ use crate::{
 /// The thoroughness of [`choose`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Depth {
-    /// Only networks that may be on the front or within the limits. No measurement starts after 45 seconds.
+    /// Only networks that may be on the front within the limits or, if no network is within them, those nearest to
+    /// them. No measurement starts after 45 seconds.
     Quick,
     /// Every network, each for longer.
     Thorough,

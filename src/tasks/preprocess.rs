@@ -368,7 +368,7 @@ mod tests {
         };
         assert!(refusal(grey(1, 60_000), Preprocessing::default()).contains("256 x 15360000"));
         assert!(refusal(grey(2, 2), how(Resize::Exact([0, 4]), None)).contains("empty"));
-        assert!(refusal(grey(2, 2), how(Resize::Short(4), Some([usize::MAX, 2]))).contains("cropped"));
+        assert!(refusal(grey(2, 2), how(Resize::Short(4), Some([usize::MAX, 2]))).contains("cropping"));
         assert!(
             refusal(
                 grey(2, 2),

@@ -36,7 +36,7 @@ impl fmt::Display for Task {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Classify => "classifies pictures",
-            Self::Embed => "gives a picture's features, without a classifier",
+            Self::Embed => "computes embeddings and has no classifier",
             Self::Segment { .. } => "labels pixels",
             Self::Detect(_) => "finds boxes",
         })

@@ -190,7 +190,7 @@ fn a_model_without_safetensors_is_refused() {
     let hub = without.clone().serve(|_, response| response);
     refused(fetch(&hub, home.path()), &[MODEL, "has no model.safetensors"]);
     let hub = without.with("pytorch_model.bin", b"PK").serve(|_, response| response);
-    refused(fetch(&hub, home.path()), &["pickle", "README"]);
+    refused(fetch(&hub, home.path()), &[".bin", ".pth"]);
 }
 
 #[test]

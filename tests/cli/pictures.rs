@@ -124,9 +124,9 @@ fn a_configuration_with_absurd_sizes() {
     let file = weights.join("preprocessor_config.json");
     let mut how: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
     for (field, side, words) in [
-        ("crop_size", 2_000_000_000u64, &["cat.jpg", "2000000000 x 2000000000", "cropped"][..]),
-        ("crop_size", u64::MAX, &["cat.jpg", "cropped"]),
-        ("size", 2_000_000_000, &["cat.jpg", "scaled"]),
+        ("crop_size", 2_000_000_000u64, &["cat.jpg", "2000000000 x 2000000000", "cropping"][..]),
+        ("crop_size", u64::MAX, &["cat.jpg", "cropping"]),
+        ("size", 2_000_000_000, &["cat.jpg", "scaling"]),
     ] {
         how[field] = serde_json::json!({ "height": side, "width": side });
         fs::write(&file, how.to_string()).unwrap();

@@ -306,7 +306,7 @@ fn invalid_sizes() {
     }
     refused(segment(ROCKET, &["--size", "100000x100000"]), &["rocket_97x131.png", "100000 x 100000"]);
     let largest = usize::MAX.to_string();
-    refused(segment(ROCKET, &["--size", &largest]), &["rocket_97x131.png", "scaled"]);
+    refused(segment(ROCKET, &["--size", &largest]), &["rocket_97x131.png", "scaling"]);
     // The shorter side would become 520 pixels: refused before anything is allocated.
     for (width, height, words) in [(1, 60_000, "520 x 31200000"), (60_000, 1, "31200000 x 520")] {
         let picture = make::plain_picture(folder.path(), width, height);

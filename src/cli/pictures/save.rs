@@ -290,7 +290,10 @@ impl<'a> Saver<'a> {
                 );
             }
             if file.exists() && lock(&self.folders).contains(folder_of(file)) {
-                bail!("exists already, and the list may still name it as a picture: name another folder");
+                bail!(
+                    "exists already and may be an input, because the list of pictures is not read to its end: \
+                     name another folder"
+                );
             }
             written.insert(file.clone());
         }

@@ -57,7 +57,7 @@ pub fn of_folder(folder: &Path, network: &Network, most: usize) -> Result<Sample
     let chosen = evenly(&files, 2 * most);
     if chosen.len() < files.len() {
         let (some, all) = (chosen.len(), files.len());
-        log::info!(target: NOTE, "using {some} of {all} pictures, chosen evenly: raise --samples for more");
+        log::info!(target: NOTE, "using {some} of {all} pictures, evenly spaced in path order: raise --samples for more");
     }
     let bar = progress("decoding");
     bar.set_length(chosen.len() as u64);
