@@ -368,7 +368,7 @@ fn invalid_files_are_errors_that_name_the_tensor() {
     }
     // Labels are dropped if there are too few, as in any file.
     let network = opened(&changed(metadata(&["labels"], json!(["one"])))).unwrap();
-    assert!(network.labels.is_none() && network.notes.iter().any(|note| note.contains("the file names 1")));
+    assert!(network.labels.is_none() && network.notes.iter().any(|note| note.contains("the file has 1")));
     // Without the record, only the weights are int8.
     let network = opened(&changed(|_, record| *record = Value::Null)).unwrap();
     assert!(network.graph.nodes().all(|(_, node)| node.quantisation.is_none()));

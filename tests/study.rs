@@ -230,7 +230,7 @@ fn only_studies_of_this_version_are_read() {
         ("{\"version\": 2, \"layers\": []}", "not a report of `goldcrest study`"),
         (&older, "an older version: run `goldcrest study` again"),
         (&text.replace("\"version\": 2", "\"version\": 1"), "an older version"),
-        (&text.replace("\"version\": 2", "\"version\": 3"), "version 3, and this program reads 2"),
+        (&text.replace("\"version\": 2", "\"version\": 3"), "version 3, and this program reads version 2"),
         (&comparison, "is a comparison"),
         (&text.replace("\"sections\"", "\"parts\""), "is a damaged report"),
         (&text.replace("\"bars\"", "\"pies\""), "is a damaged report"),
