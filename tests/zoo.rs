@@ -379,7 +379,7 @@ fn values_and_types_of_tensors_are_checked() {
     extra.push(Item { key: "zebra\nstripe".into(), dtype: Dtype::F32, shape: vec![1], data: vec![0; 4] });
     assert_contains(
         &error_of(&extra, None, None),
-        &["features.3.extra", "not part of MobileNetV2", "1 more"],
+        &["features.3.extra", "not part of MobileNetV2", "nor is another tensor"],
     );
     extra.remove(extra.len() - 2);
     assert_contains(&error_of(&extra, None, None), &["zebra\\nstripe"]);
