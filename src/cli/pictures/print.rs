@@ -147,7 +147,10 @@ impl<'a> Printer<'a> {
     pub fn admit(&self, line: &mut Line) {
         let Some(coding) = &self.coding else { return };
         if line.frame.take_if(|frame| !frame.follows(coding)).is_some() {
-            line.fail(&anyhow!("--out -: the frame's format (PPM or y4m), size or y4m header differs from that of the preceding frames"));
+            line.fail(&anyhow!(
+                "--out -: the frame's format (PPM or y4m), size or y4m header differs from that of the preceding \
+                 frames"
+            ));
         }
     }
 

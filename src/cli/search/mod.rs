@@ -33,7 +33,8 @@ use scores::Evaluated;
     after_help = "A supernet holds many networks that share weights. Each of its blocks is timed once on this \
     device, and the times are cached; the time of a network is predicted from its blocks. An evolutionary search \
     finds the most accurate networks within the limit. The best ones are timed; those within the limit are \
-    calibrated, and evaluated on pictures that the search did not use. The winner is written to --out as a checkpoint that every command opens. \
+    calibrated, and evaluated on pictures that the search did not use. The winner is written to --out as a \
+    checkpoint that every command opens. \
     If the search is interrupted, the same command continues it."
 )]
 pub struct Search {
