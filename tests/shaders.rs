@@ -467,8 +467,8 @@ fn tint_accepts_every_variant_if_installed() {
     let folder = tempfile::tempdir().unwrap();
     let texts = texts();
     // SwiftShader has no f16.
-    let f32s = texts.values().filter(|(_, element)| *element == Element::F32);
-    let unrolled = f32s.map(|(launch, element)| (launch.unrolled_wgsl(*element), launch));
+    let f32s = texts.iter().filter(|(_, (_, element))| *element == Element::F32);
+    let unrolled = f32s.map(|(text, (launch, _))| (launch.unrolled(text).into_owned(), launch));
     let every: BTreeMap<String, &Launch> =
         texts.iter().map(|(text, (launch, _))| (text.clone(), launch)).chain(unrolled).collect();
     for (i, (mut text, launch)) in every.into_iter().enumerate() {

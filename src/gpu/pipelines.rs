@@ -83,14 +83,6 @@ impl Pipelines {
 type Job<'a> = (&'a String, &'a Launch);
 
 impl Gpu {
-    /// The text that the device compiles.
-    fn wgsl(&self, launch: &Launch, element: Element) -> String {
-        match self.adapter().card.is_none_or(Card::unrolls) {
-            true => launch.wgsl(element),
-            false => launch.unrolled_wgsl(element),
-        }
-    }
-
     /// Returns the pipelines of launches over maps of `element`, with new ones compiled in parallel, and the
     /// startup times except planning and upload. `progress` gets the number of new ones done and their total.
     pub(super) async fn pipelines(
@@ -101,7 +93,7 @@ impl Gpu {
         progress: &mut impl FnMut(usize, usize),
     ) -> Result<(Vec<wgpu::ComputePipeline>, Startup)> {
         let begun = Instant::now();
-        let texts: Vec<String> = launches.iter().map(|launch| self.wgsl(launch, element)).collect();
+        let texts: Vec<String> = launches.iter().map(|launch| launch.wgsl(element)).collect();
         let jobs: Vec<Job<'_>> = {
             let known = self.pipelines.known();
             let mut seen = HashSet::new();
@@ -159,7 +151,7 @@ impl Gpu {
 
     /// The pipeline of a single launch.
     pub(super) async fn pipeline(&self, launch: &Launch, element: Element) -> Result<wgpu::ComputePipeline> {
-        let text = self.wgsl(launch, element);
+        let text = launch.wgsl(element);
         let known = self.pipelines.known().get(&text).cloned();
         if let Some(pipeline) = known {
             return Ok(pipeline);
@@ -232,10 +224,12 @@ impl Gpu {
         let name = launch.shader.name;
         // Opening the cache may read a file.
         let cache = self.pipelines.driver(&self.device).map(DriverCache::cache);
+        let unrolls = self.adapter().card.is_none_or(Card::unrolls);
+        let text = if unrolls { text.into() } else { launch.unrolled(text) };
         self.guarded(&format!("kernel {name}"), || {
             let descriptor = wgpu::ShaderModuleDescriptor {
                 label: Some(name),
-                source: wgpu::ShaderSource::Wgsl(text.as_str().into()),
+                source: wgpu::ShaderSource::Wgsl(text.as_ref().into()),
             };
             let module = self.module(descriptor);
             let layout = self.bind_group_layout(launch);

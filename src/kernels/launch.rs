@@ -1,5 +1,7 @@
 //! A kernel's text, and one dispatch of it.
 
+use std::borrow::Cow;
+
 use super::{grid::WORKGROUP_SIZE, machine::Footprint, unroll::unrolled};
 use crate::{Shape, tensor::Element};
 
@@ -191,12 +193,11 @@ impl Launch {
         text
     }
 
-    /// Returns [`wgsl`](Self::wgsl) for a driver whose compiler does not unroll loops. Only products are unrolled: on
-    /// SwiftShader V2 takes half as long then. Depthwise kernels would gain less than a tenth, and take longer to
+    /// Returns its [`wgsl`](Self::wgsl) for a driver whose compiler does not unroll loops. Only products are unrolled:
+    /// on SwiftShader V2 takes half as long then. Depthwise kernels would gain less than a tenth, and take longer to
     /// compile.
-    pub fn unrolled_wgsl(&self, element: Element) -> String {
-        let text = self.wgsl(element);
-        if PRODUCTS.contains(&self.shader.name) { unrolled(&text) } else { text }
+    pub fn unrolled<'a>(&self, wgsl: &'a str) -> Cow<'a, str> {
+        if PRODUCTS.contains(&self.shader.name) { unrolled(wgsl).into() } else { wgsl.into() }
     }
 
     /// Sets its alarm, the value that the flag gets if it overflows. The flag keeps the highest alarm.
