@@ -225,10 +225,18 @@ impl Machine {
         let busiest = macs.max(loads).max(shared);
         // A workgroup's last wave may be partly empty.
         let workgroups = footprint.invocations as f64 / f64::from(footprint.workgroup);
-        let waves = workgroups * (f64::from(footprint.workgroup) / rates.lanes).ceil() / rates.units;
+        let waves =
+            workgroups * (f64::from(footprint.workgroup) / rates.lanes).ceil() * self.share(workgroups);
         let rounds = (waves / self.in_flight(footprint)).max(1.0);
         let time = (alone * rounds).max(busiest * waves);
         time.max(work.bytes as f64 / rates.bandwidth) + rates.launch
+    }
+
+    /// Returns the part of all waves that the busiest unit executes. Units of a CPU are threads, which take whole
+    /// workgroups; a GPU's share theirs.
+    fn share(&self, workgroups: f64) -> f64 {
+        let (units, workgroups) = (self.rates.units, workgroups.ceil());
+        if self.on_cpu() { (workgroups / units).ceil() / workgroups } else { 1.0 / units }
     }
 
     /// Returns the number of waves that a unit has room for.
