@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, process::Command};
 
 use serde_json::{Value, json as value};
 
-use super::{SEEDED, failure, goldcrest, json, refused, success};
+use super::{SEEDED, adapters, failure, goldcrest, json, refused, success};
 
 /// The shortest measurement.
 fn bench(more: &[&str]) -> Command {
@@ -67,8 +67,7 @@ fn rows_have_the_documented_keys() {
         assert!(row["gpu_ms"].is_null());
     }
     // The first device is marked as software if `adapters` marks it so.
-    let adapters = json(goldcrest(["adapters", "--json"]));
-    let adapter = adapters.as_array().unwrap().iter().find(|adapter| adapter["name"] == report["adapter"]);
+    let adapter = adapters().iter().find(|adapter| adapter["name"] == report["adapter"]);
     let adapter = adapter.expect("the adapter is one of the machine's");
     for found in [&report, &rows[0]] {
         assert_eq!(found["software"], adapter["software"]);
@@ -78,8 +77,7 @@ fn rows_have_the_documented_keys() {
 
 #[test]
 fn a_chosen_software_adapter_is_marked() {
-    let adapters = json(goldcrest(["adapters", "--json"]));
-    let adapter = adapters.as_array().unwrap().last().unwrap();
+    let adapter = adapters().last().unwrap();
     let text = success(tiny(&["--backend", "gpu", "--adapter", &adapter["index"].to_string()]));
     let first = text.lines().next().unwrap();
     assert!(first.starts_with(adapter["name"].as_str().unwrap()), "{text}");

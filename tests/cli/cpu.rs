@@ -5,7 +5,7 @@ use std::{fs, path::Path, process::Command};
 use serde_json::Value;
 
 use super::{
-    CAT, SEEDED, classify, goldcrest, json,
+    CAT, SEEDED, adapters, classify, goldcrest, json,
     make::{self, Tensors},
     names, only_picture, refused, run, run_auto, success, without_driver,
 };
@@ -101,13 +101,12 @@ fn auto_prefers_the_cpu_to_a_software_adapter() {
         command.arg("--json");
         command
     };
-    let adapters = json(goldcrest(["adapters", "--json"]));
-    let all_software = adapters.as_array().unwrap().iter().all(|adapter| adapter["software"] == true);
+    let all_software = adapters().iter().all(|adapter| adapter["software"] == true);
     assert_eq!(backend(auto()) == "cpu", all_software);
     // --adapter selects any adapter, also software. --threads selects the CPU.
     let mut command = auto();
     command.args(["--adapter", "0"]);
-    assert_eq!(backend(command), adapters[0]["backend"]);
+    assert_eq!(backend(command), adapters()[0]["backend"]);
     let mut command = auto();
     command.args(["--threads", "1"]);
     assert_eq!(backend(command), "cpu");

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path, process::Command};
 
-use super::{failure, goldcrest, json, names, refused, success, without_driver};
+use super::{adapters, failure, goldcrest, json, names, refused, success, without_driver};
 
 /// The program without arguments, in a folder.
 fn bare(folder: &Path) -> Command {
@@ -54,7 +54,7 @@ fn without_a_driver_and_in_json() {
 #[test]
 fn every_adapter_classifies_the_subject() {
     let folder = tempfile::tempdir().unwrap();
-    for adapter in json(goldcrest(["adapters", "--json"])).as_array().unwrap() {
+    for adapter in adapters() {
         let index = adapter["index"].to_string();
         let mut command = goldcrest(["demo", "--json", "--adapter", &index]);
         command.current_dir(folder.path());

@@ -28,6 +28,7 @@ mod usage;
 use std::{
     path::Path,
     process::{Command, Output},
+    sync::LazyLock,
 };
 
 /// A real network, small and fast.
@@ -77,6 +78,12 @@ fn success(mut command: Command) -> String {
 #[track_caller]
 fn json(command: Command) -> serde_json::Value {
     serde_json::from_str(&success(command)).expect("stdout is JSON and nothing else")
+}
+
+/// What `adapters` reports. It checks every kernel on each, so it runs once for all tests.
+fn adapters() -> &'static [serde_json::Value] {
+    static FOUND: LazyLock<serde_json::Value> = LazyLock::new(|| json(goldcrest(["adapters", "--json"])));
+    FOUND.as_array().unwrap()
 }
 
 /// The `pictures` of a JSON report, one entry per picture.

@@ -11,7 +11,7 @@ use safetensors::tensor::Dtype;
 use serde_json::Value;
 
 use super::{
-    CAT, DEEPLAB, LRASPP, SEEDED, SSDLITE, classify, failure, goldcrest, json,
+    CAT, DEEPLAB, LRASPP, SEEDED, SSDLITE, adapters, classify, failure, goldcrest, json,
     make::{self, Tensors},
     names, on_cpu, only_picture, pictures_of, run, success,
 };
@@ -326,8 +326,7 @@ fn inspect_prints_aligned_columns() {
 
 #[test]
 fn adapters_print_text_and_json() {
-    let found = json(goldcrest(["adapters", "--json"]));
-    let found = found.as_array().unwrap();
+    let found = adapters();
     let text = success(goldcrest(["adapters"]));
     for (i, adapter) in found.iter().enumerate() {
         has(adapter, &["index", "name", "backend", "driver", "kind", "software", "limits", "features"]);

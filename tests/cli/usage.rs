@@ -8,7 +8,8 @@ use std::{
 };
 
 use super::{
-    CAT, SEEDED, classify, error_lines, failure, goldcrest, json, make, refused, run, success, without_driver,
+    CAT, SEEDED, adapters, classify, error_lines, failure, goldcrest, json, make, refused, run, success,
+    without_driver,
 };
 
 #[test]
@@ -78,10 +79,9 @@ fn an_unknown_adapter() {
 
 #[test]
 fn f16_is_used_or_refused_by_adapter_features() {
-    let adapters = json(goldcrest(["adapters", "--json"]));
     let folder = tempfile::tempdir().unwrap();
     let input = make::input(folder.path(), &[1, 3, 32, 32]);
-    for adapter in adapters.as_array().unwrap() {
+    for adapter in adapters() {
         let f16 = adapter["features"].as_array().unwrap().contains(&"shader_f16".into());
         let index = adapter["index"].to_string();
         let output = folder.path().join(format!("{index}.safetensors"));
