@@ -1,4 +1,4 @@
-//! The library's error type. Each variant names the file, tensor or layer at fault.
+//! The library's error type. Variants name the file, tensor or layer at fault, if there is one.
 
 use std::{
     fmt::{self, Write},
@@ -7,7 +7,7 @@ use std::{
 
 use crate::{tensor::Element, text::Visible};
 
-/// An error of the library, and where it occurred.
+/// An error of the library, and the file, tensor or layer where it occurred, if there is one.
 ///
 /// It is displayed as one line that is safe for terminals. Most programs only display it. A program that renders
 /// should also handle the loss of its device, and overflow:

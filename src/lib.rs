@@ -33,8 +33,8 @@
 //! # A texture, in a program that renders
 //!
 //! The program owns the device, the textures and the encoder: here `gpu` wraps its device
-//! ([`gpu::Gpu::from_device`]), and `frame` and `mask` are its textures. Nothing blocks, and no frame allocates GPU
-//! memory.
+//! ([`gpu::Gpu::from_device`]), and `frame` and `mask` are its textures. No frame waits for the GPU or allocates
+//! its memory.
 //!
 //! ```no_run
 //! use goldcrest::{Options, Result, Session, gpu::Gpu, session::SourceOptions, tasks::palette, zoo::Network};
@@ -90,8 +90,8 @@
 //! | `static-dxc` | Direct3D's compiler DXC, linked into the program (x86-64 Windows) |
 //! | `cli` (default) | the `goldcrest` program and all features above except `static-dxc`; libraries switch it off |
 //!
-//! There is one [`Error`] type; an error names the file, tensor or layer. The crate logs through [`log`] and
-//! prints nothing.
+//! There is one [`Error`] type; an error names the file, tensor or layer at fault, if there is one. The crate logs
+//! through [`log`] and prints nothing.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 // Without the engine, a CPU device is a type without values.
 #![cfg_attr(not(feature = "cpu"), allow(unreachable_code, unused_assignments, clippy::large_enum_variant))]

@@ -37,7 +37,7 @@ pub struct Quantize {
     weights: Weights,
 
     /// Calibration pictures, similar to those that the network will process: a folder (searched recursively),
-    /// a pattern such as 'photos/*.jpg', or @FILE with one name per line. A few hundred are enough, without
+    /// a pattern such as 'photos/*.jpg', or @FILE with one name per line. About a hundred are enough, without
     /// labels
     #[arg(long, value_name = "DIR", required_unless_present = "weights_only")]
     pictures: Option<OsString>,

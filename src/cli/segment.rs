@@ -45,7 +45,7 @@ pub struct Segment {
     #[arg(long, value_name = "FOLDER")]
     truth: Option<PathBuf>,
 
-    /// Rows and columns of the network's input [default: by its preprocessing]
+    /// Rows and columns of the network's input [default: as the network's preprocessing defines]
     #[arg(long, value_name = "HxW", value_parser = common::size)]
     size: Option<[usize; 2]>,
 

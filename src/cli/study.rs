@@ -60,7 +60,7 @@ pub struct Study {
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
     threads: Option<u32>,
 
-    /// Print the JSON instead of the verdicts
+    /// Print the results as JSON instead of a verdict on each claim
     #[arg(long)]
     json: bool,
 }

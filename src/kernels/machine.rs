@@ -1,5 +1,5 @@
-//! The cost model: the effort of an invocation, as kernels describe it, and its time on a device. Times are in
-//! cycles of a unit: a SIMD, or anything else that executes one wave at a time.
+//! The cost model: the effort of an invocation, as kernels describe it, and its time on a device, in cycles of a
+//! unit: a SIMD, or anything else that executes one wave at a time.
 
 use std::ops::{Add, Mul};
 
@@ -37,7 +37,7 @@ impl MatrixUnits {
     }
 }
 
-/// What an invocation does, in `vec4`s.
+/// What an invocation does. Its loads, stores, multiply-adds and broadcasts are of `vec4`s.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Effort {
     /// Waits for loads from buffers. Independent loads wait together.
@@ -126,7 +126,7 @@ pub struct Machine {
     pub max_workgroup_size: u32,
     /// Its subgroups, if kernels may use them.
     pub subgroup: Option<Subgroup>,
-    /// Matrix units for its element, if it has any with correct results.
+    /// Matrix units for the type `element`, if it has any with correct results.
     pub matrices: Option<MatrixUnits>,
     /// Multiply-adds that the matrix units do in the time of one ordinary multiply-add.
     pub matrix_rate: f64,
@@ -165,7 +165,7 @@ pub struct Peaks {
 }
 
 impl Peaks {
-    /// Returns the lower bound of the time for this work, in seconds.
+    /// Returns the lower bound of the time for this work at these rates, in seconds.
     pub fn floor(&self, work: Work) -> f64 {
         (work.macs as f64 / self.macs).max(work.bytes as f64 / self.bytes)
     }
@@ -232,8 +232,8 @@ impl Machine {
         time.max(work.bytes as f64 / rates.bandwidth) + rates.launch
     }
 
-    /// Returns the part of all waves that the busiest unit executes. Units of a CPU are threads, which take whole
-    /// workgroups; a GPU's share theirs.
+    /// Returns the part of all waves that the busiest unit executes. The units of a CPU are threads, each of which
+    /// executes whole workgroups; on a GPU, waves are spread over the units evenly.
     fn share(&self, workgroups: f64) -> f64 {
         let (units, workgroups) = (self.rates.units, workgroups.ceil());
         if self.on_cpu() { (workgroups / units).ceil() / workgroups } else { 1.0 / units }
@@ -254,16 +254,16 @@ impl Machine {
     }
 
     /// Returns whether an invocation has registers for this many `vec4` values. `accumulators` is a product's
-    /// limit, which leaves room for operands and addresses; in total 2.5 times as many values fit. On M1 a block
-    /// with 21 values spilled, one with 18 did not.
+    /// limit, which leaves room for operands and addresses; in total 2.5 times as many values fit. On M1, whose
+    /// limit is 8, a fused block with 21 values spilled and one with 18 did not.
     pub(crate) fn holds(&self, values: u32) -> bool {
         values <= self.accumulators * 5 / 2
     }
 
-    /// Returns the number of iterations whose loads should be in flight together: the one with the fewest
-    /// waits among those for which there are registers. An iteration loads `each` values, next to `kept`
-    /// ones. All invocations have at least the `fewest` iterations and some have `most`; iterations that do
-    /// not fill a group wait one by one. Returns 1 for drivers that compute on the CPU.
+    /// Returns the number of iterations whose loads should be in flight together: of the numbers for which there
+    /// are registers, the one with the fewest waits. Each iteration loads `each` values, in addition to the `kept`
+    /// ones that stay in registers. All invocations have at least the `fewest` iterations and some have `most`;
+    /// iterations that do not fill a group wait one by one. Returns 1 for drivers that compute on the CPU.
     pub(crate) fn unroll_depth(&self, kept: u32, each: u32, [fewest, most]: [usize; 2]) -> u32 {
         let waits = |depth: u32| {
             let groups = fewest / depth as usize;

@@ -1,5 +1,5 @@
-//! Unrolls loops in the text of a shader, for drivers whose compilers do not. Without it, such a compiler keeps
-//! register tiles in memory, because it finds their elements by indices that it does not know.
+//! Unrolls loops in the text of a shader, for drivers whose compilers do not. Without unrolling, such a compiler
+//! keeps register tiles in memory, because the indices of their elements are not known to it.
 
 use std::collections::HashMap;
 
@@ -83,7 +83,7 @@ struct Expression<'a, 'c> {
 }
 
 impl Expression<'_, '_> {
-    /// Returns the value, unless the expression has an unknown name or another operator.
+    /// Returns the value, unless the expression has an unknown name or an operator that is not supported.
     fn value(text: &str, constants: &HashMap<&str, u32>) -> Option<u32> {
         let mut expression = Expression { rest: text, constants };
         let value = expression.comparison()?;

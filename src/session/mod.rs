@@ -62,7 +62,8 @@ impl Precision {
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Options {
-    /// Pictures per run. A batch that exceeds the device's limits is split into sub-batches.
+    /// Pictures per run. A batch that exceeds the device's limits is split into sub-batches, except
+    /// with `taps`.
     pub batch: usize,
     /// Rows and columns of the network's input; by default the network's own.
     pub size: Option<[usize; 2]>,
@@ -173,8 +174,9 @@ impl Session {
         pollster::block_on(Self::new_async(device, network, options, |_, _| {}))
     }
 
-    /// [`Session::new`] for callers that must not block, or that show progress: `progress` is called with the
-    /// number of pipelines compiled so far and the total.
+    /// [`Session::new`] for browsers, where nothing may block, and for callers that show progress: `progress` is called
+    /// with the number of pipelines compiled so far and the total. On native targets it compiles before it returns;
+    /// [`Session::building`] spreads that over frames.
     ///
     /// # Errors
     /// As [`Session::new`].
@@ -204,7 +206,7 @@ impl Session {
         pollster::block_on(Self::of_graph_async(device, graph, input, options))
     }
 
-    /// [`Session::of_graph`] for callers that must not block.
+    /// [`Session::of_graph`] for browsers, where nothing may block.
     ///
     /// # Errors
     /// As [`Session::new`].
@@ -280,7 +282,7 @@ impl Session {
     /// [`Error::Input`] if `input` has another shape or a value beyond f16's range in an f16 session, or if the
     /// session has several outputs; [`Error::Overflow`] if a value inside the network overflows its type;
     /// [`Error::Memory`] if the device is out of memory; [`Error::Lost`] if it was lost; [`Error::Device`] if it
-    /// reports another error, or if an earlier run failed.
+    /// reports another error, or if an earlier run failed midway.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn run(&mut self, input: &Tensor) -> Result<Tensor> {
         self.check_single_output()?;
@@ -322,7 +324,7 @@ impl Session {
     }
 
     /// [`Session::run`] for callers that must not block. On native targets the future completes only while the
-    /// program submits to the queue or calls `wgpu::Device::poll`. The CPU computes synchronously.
+    /// program submits to the queue or calls `wgpu::Device::poll`. On the CPU it blocks.
     ///
     /// # Errors
     /// As [`Session::run`].

@@ -41,7 +41,8 @@ pub struct Bench {
     #[arg(long, value_name = "PATH", value_delimiter = ',')]
     weights: Vec<PathBuf>,
 
-    /// Network name of the checkpoints in its library, if neither tensor names nor config.json identify it
+    /// Name of the checkpoints' network in the library that they come from, if neither tensor names nor config.json
+    /// identify it
     #[arg(long, value_name = "NAME")]
     arch: Option<String>,
 
