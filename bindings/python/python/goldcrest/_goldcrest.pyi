@@ -139,8 +139,8 @@ class Session:
 
         A picture is an array of uint8, rows x columns, or with 1, 3 (RGB) or 4 channels last, a Pillow
         image, a path, the bytes of a picture's file, or an object with `__dlpack__` or `__array__`. Alpha
-        is ignored. Several pictures are a list or another iterable, or an array with a batch dimension first; they
-        are decoded and preprocessed on all cores during inference.
+        is ignored. Several pictures are a list or another iterable, or an array with a batch dimension
+        first; they are decoded and preprocessed on all cores during inference.
         """
     @overload
     def classify(self, images: Iterable[_Image], top: int = 5) -> list[list[Classification]]: ...
