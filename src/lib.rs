@@ -34,7 +34,7 @@
 //!
 //! The program owns the device, the textures and the encoder: here `gpu` wraps its device
 //! ([`gpu::Gpu::from_device`]), and `frame` and `mask` are its textures. No frame waits for the GPU or allocates
-//! its memory.
+//! GPU memory.
 //!
 //! ```no_run
 //! use goldcrest::{Options, Result, Session, gpu::Gpu, session::SourceOptions, tasks::palette, zoo::Network};

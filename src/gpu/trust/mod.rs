@@ -72,11 +72,12 @@ pub fn check(gpu: &Gpu) -> Result<Trust> {
     let mut checks = Vec::new();
     for element in gpu.elements() {
         let machine = gpu.machine(element);
-        let cases = [layers::cases(&machine)?, cases(&machine)?].concat();
+        let mut all = layers::cases(&machine)?;
+        all.extend(cases(&machine)?);
         // Most of the time is compilation, which takes all cores.
-        let launches: Vec<&Launch> = cases.iter().map(|case| &case.launch).collect();
+        let launches: Vec<&Launch> = all.iter().map(|case| &case.launch).collect();
         pollster::block_on(gpu.pipelines(&launches, element, Pace::Blocking, &mut |_, _| {}))?;
-        for case in &cases {
+        for case in &all {
             checks.push(case.check(gpu, element)?);
         }
         checks.extend(integers::checks(gpu, element)?);
@@ -92,7 +93,6 @@ pub(super) fn matrices(gpu: &Gpu, units: MatrixUnits, element: Element) -> Resul
     Ok(layers::product(&matrix::Matrix, &machine)?.check(gpu, element)?.passed())
 }
 
-#[derive(Clone)]
 struct Case {
     launch: Launch,
     reads: Vec<Vec<f32>>,
