@@ -40,7 +40,8 @@ fn with_residual(n: OutputParams, pixel: u32, output: u32, sum: vec4<i32>) -> ve
 }
 
 // Returns four outputs as a word. `range` is the zero point, or the index of the table's entry for 0, and the
-// bounds of the rescaled sums. If `has_table`, they are indices into the table that starts at the word `first`.
+// bounds of the rescaled sums. If `has_table`, the rescaled sums are indices into the table that starts at
+// the word `first`.
 fn requantised(n: OutputParams, sum: vec4<i32>, range: vec3<u32>, has_table: u32, first: u32) -> u32 {
     let limits = bitcast<vec3<i32>>(range);
     let made = clamp(scaled(sum, n.multiplier, n.shifts) + limits.x, vec4(limits.y), vec4(limits.z));

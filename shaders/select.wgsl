@@ -1,7 +1,7 @@
 // The best scores of every class except the first: those above a threshold, at most `most` per class, in the
-// order of the anchors. If not all scores equal to the lowest one fit, the first are kept. Unused slots of y
-// are zero. NaN counts as the best score, so that the reader of y detects it. One workgroup per class and
-// picture.
+// order of the anchors. If several scores equal the lowest one kept and not all of them fit, the first of
+// them are kept. Unused slots of y are zero. NaN counts as the best score, so that the reader of y detects
+// it. One workgroup per class and picture.
 //
 // Positive floats are ordered like their bits. If more scores pass than are kept, bisection finds the bits of
 // the lowest score that is kept: all invocations of the workgroup count the scores above a cut.

@@ -39,7 +39,8 @@ pub fn visible_lines(text: &str) -> Cow<'_, str> {
 /// assert_eq!(goldcrest::text::visible_json("\"\u{202e}tac\"\n"), "\"\\u202etac\"\n");
 /// ```
 pub fn visible_json(json: &str) -> Cow<'_, str> {
-    // Outside of strings, line feeds are the only such characters, and all of them fit 16 bits.
+    // Line feeds between values are kept: they are the only characters outside of strings that `visible`
+    // would escape. Every escaped character fits 16 bits.
     escaped(json, |c| c != '\n' && needs_escape(c), |c| format!("\\u{:04x}", u32::from(c)))
 }
 

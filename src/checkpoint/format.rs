@@ -91,7 +91,7 @@ impl Format {
         if start.starts_with(b"PK\x03\x04") || start.starts_with(b"PK\x05\x06") {
             #[cfg(feature = "torch")]
             return Ok(bytes.streamed(|stream| archive(stream, &extension)));
-            // Nothing else reads archives.
+            // Without the reader, any archive counts as a PyTorch file.
             #[cfg(not(feature = "torch"))]
             return Ok(Self::Torch(Container::Zip));
         }
@@ -231,7 +231,7 @@ fn protobuf(bytes: &[u8]) -> Option<Format> {
     let start = &bytes[..bytes.len().min(1024)];
     if let [0x08, 1..=30, rest @ ..] = start {
         return match rest {
-            // After the version number, ONNX has the producer, a string, and TensorFlow has a message.
+            // After the version number, ONNX has a string (the producer), and TensorFlow has a message.
             [0x12, ..] => match field(rest, 0x12)?.0.first()? {
                 0x0a => Some(other("a TensorFlow SavedModel", RESAVE)),
                 _ => Some(other("an ONNX graph", EXPORTED)),

@@ -43,8 +43,8 @@ pub struct Study {
     #[arg(long, value_name = "IDS", value_delimiter = ',')]
     only: Vec<Experiment>,
 
-    /// Compare studies of several machines instead: the .json files that `goldcrest study` or the browser's
-    /// page wrote
+    /// Compare studies of several machines instead: the .json files that `goldcrest study` wrote, or that the
+    /// page of bindings/web saved
     #[arg(long, value_name = "FILE", num_args = 2.., conflicts_with_all = ["quick", "only", "adapter", "threads"])]
     compare: Vec<PathBuf>,
 

@@ -30,7 +30,7 @@ pub struct Tune {
     #[arg(long, value_name = "HxW", value_parser = common::size)]
     size: Option<[usize; 2]>,
 
-    /// Pictures to measure the error of f16 on; the largest error counts [default: bundled photographs and
+    /// Pictures to measure the error of f16 on; the largest error decides [default: bundled photographs and
     /// scenes]
     #[arg(long, value_name = "PATH", value_delimiter = ',')]
     pictures: Vec<PathBuf>,

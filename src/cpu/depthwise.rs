@@ -16,7 +16,8 @@ use crate::{
     graph::{Activation, Conv, Window},
 };
 
-/// Bytes of the input that a task's sweeps keep in their core's cache.
+/// Bytes of a task's input. A task passes over its input once per vector of channels, so the input should
+/// stay in the core's cache.
 const CACHE: usize = 256 << 10;
 
 /// The least number of outputs per task: below it, scheduling takes longer than computing.

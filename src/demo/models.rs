@@ -25,7 +25,8 @@ pub fn classifier() -> Result<Network> {
     network!("classify")
 }
 
-/// Loads an LR-ASPP on the same features that predicts the [class](super::Shape::class) of each pixel.
+/// Loads an LR-ASPP. It predicts the [class](super::Shape::class) of each pixel. Its backbone is a
+/// MobileNetV3-Small too, with its own weights.
 ///
 /// # Errors
 /// As [`classifier`].
@@ -33,8 +34,8 @@ pub fn segmenter() -> Result<Network> {
     network!("segment")
 }
 
-/// Loads an SSDLite on the same features that predicts a box and a [class](super::Shape::class) for each
-/// shape.
+/// Loads an SSDLite. It predicts a box and a [class](super::Shape::class) for each shape. Its backbone is a
+/// MobileNetV3-Small too, with its own weights.
 ///
 /// # Errors
 /// As [`classifier`].

@@ -134,7 +134,7 @@ impl<R: Read> Window<'_, R> {
         }
     }
 
-    /// Skips the number of samples in the header, stored as text, bits or bytes.
+    /// Skips as many samples as the header says. They are stored as text, bits or bytes.
     fn pnm(&mut self) -> Result<usize, String> {
         let kind = self.byte(1)?;
         if kind == b'7' {

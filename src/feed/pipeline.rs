@@ -53,7 +53,7 @@ pub struct Pipeline<'a> {
     pub pictures: bool,
     /// Background tuning of kernels for a GPU's sessions; `None` for no tuning.
     pub background_tuning: Option<TuneOptions>,
-    /// Called while the pipelines of a session are compiled, with the number compiled and the total.
+    /// Called while a session's GPU pipelines are compiled, with the number compiled so far and the total.
     pub compiling: &'a (dyn Fn(usize, usize) + Sync),
     /// The sessions of earlier runs with this device, network and labels, which this run uses and adds to;
     /// `None` to build new ones.

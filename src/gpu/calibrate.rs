@@ -83,10 +83,10 @@ impl Calibration {
         let Peaks { macs, bytes, launch: launches } = self.peaks;
         let Rates { units, lanes, mac, clock, bandwidth, launch, shared, broadcast, .. } = machine.rates;
         let near = |measured: f64, assumed: f64| measured.clamp(assumed / 32.0, assumed * 4.0);
-        // Cycles per operation, relative to multiply-adds: a unit takes `mac` cycles for four of them per lane.
+        // Cycles per operation, from its rate and that of multiply-adds: a unit does four multiply-adds of
+        // each lane in `mac` cycles.
         let cycles = |per_second: f64, assumed: f64| near(mac * macs / (4.0 * per_second), assumed);
         let rates = Rates {
-            // A unit does four multiply-adds of each lane in `mac` cycles.
             units: near(macs * mac / (4.0 * lanes * clock), units).max(1.0),
             bandwidth: near(bytes / clock, bandwidth),
             launch: near(launches * clock, launch),
@@ -94,7 +94,8 @@ impl Calibration {
             broadcast: self.broadcasts.map_or(broadcast, |per_second| cycles(per_second, broadcast)),
             ..machine.rates
         };
-        // At most the rate of f32: the tuner decides whether f16 accumulators are exact enough.
+        // At most the rate of f32, so that the cost model expects no gain from f16 accumulators, which cost
+        // accuracy. The tuner decides whether they are exact enough.
         let half_rate = self.half.map_or(machine.half_rate, |half| near(half / macs, 1.0).min(1.0));
         Machine { rates, half_rate, ..machine }
     }

@@ -60,7 +60,8 @@ pub struct Executor {
 #[derive(Clone)]
 pub(super) struct Flag {
     pub buffer: wgpu::Buffer,
-    /// The name of each alarm's step; the last step comes first.
+    /// The names of all steps, the last first. The word holds the highest alarm: 0 for none, 1 for the first
+    /// of these names.
     layers: Arc<[String]>,
     element: Element,
 }

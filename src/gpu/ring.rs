@@ -119,7 +119,8 @@ impl Ring {
         Ok(Self { gpu, outputs, flag, owner, timed, slots, taken: None, dropped: 0 })
     }
 
-    /// The number of results dropped because newer ones had arrived or all buffers were in use.
+    /// The number of results dropped: newer ones had arrived, all buffers were in use, or the encoder was
+    /// never submitted.
     pub fn dropped(&self) -> u64 {
         self.dropped
     }

@@ -1,4 +1,5 @@
-//! A program's own textures: reads pictures from them and writes label maps to them, in its own encoder.
+//! A program's own textures: pictures are read from them and label maps written to them, in the program's own
+//! encoder.
 
 use std::{ops::Range, sync::Arc};
 

@@ -1,5 +1,6 @@
-//! Int8 arithmetic: quantisation, and one definition of the computation, shared by all engines. The CPU, its
-//! reference loops and all GPU drivers give identical bits, since results do not depend on floating point.
+//! Int8 arithmetic: quantisation, and one definition of the computation, shared by all engines. In layers
+//! computed in integers, the CPU, the reference loops and all GPU drivers give the same integers: where a
+//! kernel adds up in f32, the sums are exact.
 //!
 //! A map's value is `scale (q - zero)`, with q from -128 to 127. A weight's value is `scale[output] q`, with
 //! q from -127 to 127, or from -128 in networks that were quantised with torch. A convolution accumulates

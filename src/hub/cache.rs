@@ -160,7 +160,7 @@ impl Cache {
     }
 }
 
-/// Makes `pointer` a link to `target`, or moves `blob` there if links are not possible.
+/// Makes `pointer` a link to `target`. If links are not possible, moves `blob` to `pointer`.
 fn link(
     target: &Path,
     blob: &Path,

@@ -109,7 +109,8 @@ impl BlockInt8<'_> {
         if self.project.is_some() { sums.pixels * sums.quads } else { 0 }
     }
 
-    /// Returns the other `vec4` values that it keeps at a time: for the expansion or the depthwise convolution.
+    /// Returns the `vec4` values that an invocation keeps besides `sums`: during the expansion or the
+    /// depthwise convolution, whichever needs more.
     fn others(&self, shapes: Shapes, tile: Tile) -> u32 {
         let expanding = self.expand.as_ref().map_or(0, |_| PIXELS + depth(shapes.x.quads()) + 4);
         expanding.max(tile.run + depthwise::span(self.convs.depthwise, tile.run) as u32)

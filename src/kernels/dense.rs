@@ -41,10 +41,10 @@ fn values(conv: &Conv, tile: Tile) -> u32 {
     tile.accumulators() + span(conv, tile) + 4 * tile.quads
 }
 
-/// Returns the `vec4` values that an invocation keeps besides its accumulators: the pixels, one per tap for
-/// its weights, and one per two pixels that may lie outside the map. The second term avoids spills of
-/// Adreno's compiler with seven taps; the third avoids spills of Ada's compiler with tiles of eight columns, if
-/// only the first column is always inside the map.
+/// Returns the `vec4` values that a tile is assumed to need besides its accumulators: the pixels, one per tap
+/// for its weights, and one per two pixels that may lie outside the map. The second term avoids spills of
+/// Adreno's compiler with seven taps; the third avoids spills of Ada's compiler in tiles of eight columns of
+/// which only the first is always inside the map.
 fn operands(conv: &Conv, tile: Tile, layer: &Layer) -> u32 {
     let span = span(conv, tile);
     let [before, behind] = edges(conv, tile, layer.x(), layer.y, layer.window(conv));
@@ -57,8 +57,8 @@ pub(super) fn runs(tile: Tile, y: Shape) -> usize {
     y.n * y.h * y.w.div_ceil(tile.pixels as usize)
 }
 
-/// Returns two indices into the pixels of a window's row: pixels before the first index and from the second
-/// index on may lie outside the map.
+/// Returns two indices into the pixels that a run reads from a row: pixels before the first index and from
+/// the second index on may lie outside the map.
 fn edges(conv: &Conv, tile: Tile, x: Shape, y: Shape, window: Window) -> [u32; 2] {
     depthwise::edges(conv, tile.pixels, x.w, y.w, window.left)
 }

@@ -77,8 +77,9 @@ use launch::{ALARM, SHARED, WEIGHTS_INT8_WGSL};
 use layer::finish;
 use pack::blocks;
 
-/// The kernels for single layers, from which planner, tuner and trust check choose. Of candidates with equal
-/// predicted times, the planner chooses the first in this order.
+/// The kernels for single layers: planner and tuner choose from them, and the trust check of an adapter
+/// compares each with its reference. Of candidates with equal predicted times, the planner chooses the first
+/// in this order.
 pub static LAYERS: [&dyn LayerKernel; 20] = [
     &dense::Dense,
     &depthwise::Depthwise,

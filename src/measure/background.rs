@@ -22,7 +22,8 @@ use crate::{
     zoo::Network,
 };
 
-/// The time budget of background tuning: the first round finds most of the gains.
+/// The time budget of background tuning. A short one is enough: the first round, which measures every
+/// candidate, finds most of the gains.
 pub(crate) const BUDGET: Duration = Duration::from_secs(8);
 
 /// A session with background tuning of its kernels. When tuning has found faster kernels and no inference is in

@@ -1,10 +1,10 @@
 //! Tuning: measures candidate kernels of a network's layers and candidate schedules of its blocks.
 //!
-//! Candidates are timed in the real sequence with its barriers. Each plan gives every layer, or every
-//! block, one of its candidates, so that one plan measures one candidate of each. Layers are measured
-//! first, with one kernel per layer; then blocks, whose separate layers already use the best kernels. A
-//! candidate wins if it beats the cost model's choice by more than the measurement noise. The winners
-//! are kept only if the whole network is not slower with them.
+//! Candidates are timed in the real sequence with its barriers. Each plan gives every layer, or every block,
+//! one of its candidates, so that one plan measures one candidate of each. Layers are measured first, with
+//! one kernel per layer. Blocks follow; the layers that a schedule does not fuse already use the best
+//! kernels. A candidate wins if it beats the cost model's choice by more than the measurement noise. The
+//! winners are kept only if the whole network is not slower with them.
 
 use std::{collections::BTreeMap, fmt::Display, ops::Add, time::Duration};
 
@@ -210,9 +210,9 @@ pub async fn tune_async(
     Ok(tuning)
 }
 
-/// Measures each layer's candidate kernels: of every kind, the `each` that the cost model predicts to be
-/// fastest. Every round runs plans with one kernel per layer until each candidate is measured. Blocks on
-/// native targets.
+/// Measures the candidate kernels of all layers. Per layer and kind of kernel, these are at most `each`:
+/// those that the cost model predicts to be fastest. Every round runs plans with one kernel per layer until
+/// all candidates are measured. On native targets the future blocks.
 ///
 /// # Errors
 /// As [`tune_async`].

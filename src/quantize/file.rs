@@ -40,8 +40,9 @@ impl Quantized {
             let opened = Checkpoint::from_bytes(NAME, bytes, None, None);
             opened.and_then(|checkpoint| Network::from_checkpoint(&checkpoint, None))
         };
-        // Folding batch norms renames a value to the last module that remains, so that the names of maps have
-        // to come from the opened graph.
+        // A value is named after the last module that computes it. The file has no batch norms, so a value
+        // that is named after a batch norm here has another name in the opened graph. The names of maps come
+        // from there.
         let opened = open(bytes(&tensors, &record)?).map_err(|error| cannot(error.to_string()))?;
         same(network, &opened).map_err(cannot)?;
         let graph = passes::prepared(&opened.graph, false);

@@ -439,8 +439,8 @@ impl<'a, F: FnMut(Progress)> Chooser<'a, F> {
     fn measure(&mut self, i: usize) {
         match self.timed(i) {
             Ok(measured) => {
-                // If a network exceeds the measured peak, the device was busy during that measurement: raise
-                // the peak.
+                // If a network exceeds the measured peak, the device was busy while the peak was measured:
+                // raise the peak.
                 let done = 1e3 * measured.macs as f64 / measured.ms.min;
                 if let Some(rate) = self.rates[self.entries[i].rate].as_mut().filter(|rate| rate.macs < done)
                 {

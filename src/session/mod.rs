@@ -174,9 +174,9 @@ impl Session {
         pollster::block_on(Self::new_async(device, network, options, |_, _| {}))
     }
 
-    /// [`Session::new`] for browsers, where nothing may block, and for callers that show progress: `progress` is called
-    /// with the number of pipelines compiled so far and the total. On native targets it compiles before it returns;
-    /// [`Session::building`] spreads that over frames.
+    /// [`Session::new`] for browsers, where nothing may block, and for callers that show progress: `progress`
+    /// is called with the number of pipelines compiled so far and the total. On native targets it blocks
+    /// while it compiles; [`Session::building`] spreads compilation over frames.
     ///
     /// # Errors
     /// As [`Session::new`].

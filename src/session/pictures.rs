@@ -41,8 +41,8 @@ impl Session {
         pollster::block_on(Self::for_pictures_async(device, network, picture, options, |_, _| {}))
     }
 
-    /// [`Session::for_pictures`] for callers that must not block, or that show progress; see
-    /// [`Session::new_async`].
+    /// [`Session::for_pictures`] for browsers, where nothing may block, and for callers that show progress;
+    /// see [`Session::new_async`].
     ///
     /// # Errors
     /// As [`Session::for_pictures`].

@@ -81,8 +81,7 @@ impl<'a> SessionSpec<'a> {
         SessionSpec { device, graph: Cow::Owned(graph.into_owned()), input, options, picture_setup }
     }
 
-    /// [`SessionSpec::planned`], which also reads the driver's cache, so that building does not wait for a
-    /// disk.
+    /// [`SessionSpec::plan`], and reads the driver's cache too, so that building does not wait for a disk.
     pub fn plan_warm(self) -> Result<PlannedSession> {
         let planned = self.plan()?;
         if let Planned::Gpu(gpu, _) = &planned.engine {

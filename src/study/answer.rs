@@ -12,7 +12,7 @@ use crate::measure::{
 /// A device realises the saving if its speed-up is at least this fraction of the ratio of MACs.
 const REALISED: f64 = 0.75;
 
-/// A smaller speed-up than this is none.
+/// A speed-up below this counts as no speed-up.
 const NOTICEABLE: f64 = 1.05;
 
 /// Separable against standard convolutions, as E1 and E2 measured them.

@@ -220,7 +220,8 @@ fn luminance(rgb: &[u8]) -> Vec<u8> {
 
 /// Returns whether Pillow scales the height before the width. Since version 13 it does if the height loses
 /// more than twice as many pixels as the width. The order affects the result because the intermediate picture
-/// is rounded. In either order it is at most as large as the larger of the original and the result.
+/// is rounded. With this choice, the intermediate picture is never larger than both the original and the
+/// result.
 fn height_first([tall, wide]: [usize; 2], [rows, columns]: [usize; 2]) -> bool {
     rows < tall && tall - rows > 2 * wide.saturating_sub(columns)
 }

@@ -83,8 +83,8 @@ fn level(sum: i32) -> u8 {
     (sum >> BITS).clamp(0, 255) as u8
 }
 
-/// Scales pixels from `[rows, columns]` to `[rows, columns]`; computes only the part `rows` x `columns` of
-/// the result.
+/// Scales pixels of size `from` (rows, columns) to size `to`; computes only the ranges `rows` and `columns`
+/// of the result.
 pub fn scale(
     pixels: &[u8],
     channels: usize,

@@ -17,7 +17,8 @@ pub(super) struct Known {
     pub table: &'static Table,
     /// The width multiplier, if the name fixes it.
     pub width: Option<f64>,
-    /// True if the width multiplier does not apply to the stem, or to the head unless [`Head::narrows`].
+    /// True if the width multiplier does not apply to the stem. It then applies to the head only with
+    /// [`Head::narrows`].
     pub fixed_ends: bool,
     /// The stages' expansion ratios, if a depth multiplier adds blocks to the table's.
     pub deeper: Option<&'static [&'static [f64]]>,

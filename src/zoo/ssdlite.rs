@@ -17,8 +17,8 @@ use crate::{
 /// Feature maps of the head itself, after the backbone's two.
 const EXTRAS: usize = 4;
 
-/// The first map that the head reads is the expanded one in the first block that is smaller than the picture
-/// by this factor.
+/// The first map that the head reads is from the first block whose output is smaller than the picture by this
+/// factor: the output of its expansion convolution.
 const WIDENED: usize = 32;
 
 const DEPTHWISE: ConvGeometry = ConvGeometry { kernel: 3, depthwise: true, ..POINTWISE };

@@ -76,7 +76,8 @@ pub(super) enum Top {
 pub(super) struct Head {
     pub activation: Activation,
     pub channels: usize,
-    /// True if a width multiplier below 1 applies too. One above 1 always does.
+    /// True if the width multiplier applies. Otherwise only those above 1 apply, and with
+    /// [`Known::fixed_ends`](super::known::Known::fixed_ends) none.
     pub narrows: bool,
 }
 
@@ -100,7 +101,8 @@ pub(super) struct Stage {
     /// The expansion ratio of each block: expanded channels divided by input channels. Ignored if blocks do
     /// not expand.
     pub expansions: &'static [f64],
-    /// The stride of the first block's spatial convolution, the last if there are two.
+    /// The stride of the first block. Its middle convolution has it, or the one at its start if there is no
+    /// middle one.
     pub stride: usize,
     /// The kernel size of the depthwise convolution at the start of the block; 0 if there is none.
     pub start: usize,
@@ -108,7 +110,7 @@ pub(super) struct Stage {
     pub kernel: usize,
     /// True if the middle convolution is dense, not depthwise.
     pub dense: bool,
-    /// The activation after every convolution except the depthwise one at the start and the last.
+    /// The activation after the expansion convolution and the middle one.
     pub activation: Activation,
     /// True if blocks have an expansion convolution.
     pub expand: bool,

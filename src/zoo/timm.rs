@@ -41,7 +41,7 @@ pub(super) const BILINEAR: Preprocessing = preset(224, 256, Filter::Bilinear, IM
 pub(super) const TF: Preprocessing = preset(224, 256, Filter::Bilinear, HALVES);
 pub(super) const MIIL: Preprocessing = preset(224, 256, Filter::Bilinear, UNIT);
 pub(super) const RA4: Preprocessing = preset(224, 256, Filter::Bicubic, HALVES);
-/// Crop fractions of 0.9 and 0.95, and 0.95 at size 256.
+/// The crop fraction is 0.9, and 0.95 in the next two.
 pub(super) const RA4_90: Preprocessing = preset(224, 248, Filter::Bicubic, HALVES);
 pub(super) const RA4_95: Preprocessing = preset(224, 235, Filter::Bicubic, HALVES);
 pub(super) const RA4_256: Preprocessing = preset(256, 269, Filter::Bilinear, HALVES);
@@ -81,8 +81,8 @@ fn recognises(tensors: &Tensors) -> bool {
     tensors.has("blocks.") && (tensors.has("conv_stem.") || tensors.has("bn1."))
 }
 
-/// Symmetric padding and PyTorch's epsilon. Networks ported from TensorFlow have its padding and epsilon, and
-/// `mobilenetv3_rw` has its epsilon alone.
+/// By default symmetric padding and PyTorch's epsilon. Networks ported from TensorFlow have TensorFlow's
+/// padding and epsilon; `mobilenetv3_rw` has only TensorFlow's epsilon.
 fn rules(name: &str, table: &Table, _: &Tensors, config: Option<&Config>) -> Result<Rules> {
     let tf = name.starts_with("tf_");
     let epsilon = if tf || name == "mobilenetv3_rw" { 1e-3 } else { 1e-5 };
@@ -100,7 +100,7 @@ fn rules(name: &str, table: &Table, _: &Tensors, config: Option<&Config>) -> Res
     }
 }
 
-/// Applies `model_args`, the arguments that created the network where they differ from the name's defaults.
+/// Applies `model_args`: those arguments of the network's creation that differ from the defaults of its name.
 fn apply_model_args(rules: &mut Rules, args: &Config) -> Result<()> {
     const HARMLESS: [&str; 11] = [
         "num_classes",

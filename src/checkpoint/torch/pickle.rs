@@ -79,8 +79,8 @@ impl Scan {
 enum Value {
     Text(String),
     Number(f64),
-    /// A tuple that starts with the string `module`: the id of a class with its source code, which
-    /// `torch.save` stored with the class before PyTorch 1.6.
+    /// A tuple that starts with the string `module`: before PyTorch 1.6, the persistent id of a class and its
+    /// source code.
     Source,
     /// An object: the opcode that made it, that opcode's position, and whether the class is TorchScript's.
     Object {

@@ -32,8 +32,8 @@ use scores::Evaluated;
 #[command(
     after_help = "A supernet holds many networks that share weights. Each of its blocks is timed once on this \
     device, and the times are cached; the time of a network is predicted from its blocks. An evolutionary search \
-    finds the most accurate networks within the limit. The best ones are timed; those within the limit are \
-    calibrated, and evaluated on pictures that the search did not use. The winner is written to --out as a \
+    finds the most accurate networks within the limit. The best ones are timed; those within the limit get new \
+    batch-norm statistics, and are evaluated on pictures that the search did not use. The winner is written to --out as a \
     checkpoint that every command opens. \
     If the search is interrupted, the same command continues it."
 )]
@@ -52,7 +52,8 @@ pub struct Search {
     fps: Option<f64>,
 
     /// Labelled pictures to evaluate networks on: a folder with one subfolder per class. A quarter of them is
-    /// for calibration, half for comparing candidates, and a quarter for evaluating the best candidates
+    /// for batch-norm statistics, half for comparing candidates, and a quarter for evaluating the best
+    /// candidates
     #[arg(long, value_name = "DIR")]
     pictures: Option<PathBuf>,
 

@@ -8,7 +8,8 @@ use super::{
 };
 use crate::graph::{ActivationTable, EpilogueKind, Rescale, TABLE_ENTRIES};
 
-/// The channel of the sum at index `at`, with sums in block order.
+/// The channel of the sum at index `at` in block order, the order of sums that [`vectors`](super::vectors)
+/// describes.
 pub fn channel(block: usize, at: usize) -> usize {
     let lanes = block / 4;
     let (vector, lane) = (at / lanes % 4, at % lanes);

@@ -1,9 +1,9 @@
 //! Integer vectors: the interface to an instruction set, a portable implementation, and the choice at run
 //! time.
 //!
-//! A *block* has one channel per byte of a register, and four vectors of sums. Sums are in the order that
-//! interleaving four registers of bytes gives and that packing restores: within each 16 channels, vector `v`
-//! has channels `4 v` to `4 v + 3`.
+//! A *block* has one channel per byte of a register, and four vectors of sums. Interleaving four registers of
+//! bytes puts the sums in *block order*: within each 16 channels, vector `v` has channels `4 v` to `4 v + 3`.
+//! Packing puts the bytes back in channel order.
 
 use std::fmt;
 
@@ -67,7 +67,8 @@ pub trait Vectors: Copy {
     fn spread(self, bytes: [u8; 4]) -> Self::Maps;
     fn maps(self, bytes: Self::Vector) -> Self::Maps;
     fn weights(self, bytes: Self::Vector) -> Self::Weights;
-    /// Adds four products to each sum, each of a map byte, from which [`Isa::offset`] was subtracted, and a weight.
+    /// Adds four products to each sum. The factors of a product are a map byte minus [`Isa::offset`], and a
+    /// weight.
     fn dot(self, sums: Self::Vector, maps: Self::Maps, weights: Self::Weights) -> Self::Vector;
 }
 

@@ -18,7 +18,7 @@ use crate::{
 const WIDTH: u32 = 64;
 const HEIGHT: u32 = 9;
 
-/// Checks all of them, with maps of `element`.
+/// Checks all kernels that read or write textures, with maps of `element`.
 pub(super) fn checks(gpu: &Gpu, element: Element) -> Result<[Check; 3]> {
     // The linear filter: all others round to 8-bit levels, which would enlarge small errors.
     let sampling = Sampling {

@@ -120,7 +120,7 @@ fn rung(k: i32) -> f64 {
     [1.0, 2.0, 5.0][k.rem_euclid(3) as usize] * 10f64.powi(k.div_euclid(3))
 }
 
-/// Returns the index of the largest of these numbers that is at most `value`, which is positive.
+/// Returns the largest `k` for which `rung(k)` is at most `value`, which is positive.
 fn rung_below(value: f64) -> i32 {
     let mut k = 3 * value.log10().floor() as i32 - 1;
     while rung(k + 1) <= value {

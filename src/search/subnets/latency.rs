@@ -244,8 +244,8 @@ fn probes(supernet: &Supernet, size: usize, width: f64) -> Vec<Subnet> {
     };
     let choice = (0..supernet.stages()).any(|stage| supernet.squeezes(stage) && supernet.plain(stage));
     let wanted: &[bool] = if choice { &[false, true] } else { &[true] };
-    // In the probes of one squeeze choice, each combination occurs in every stage once as the first block and
-    // `others` times among the later blocks.
+    // In the probes of one squeeze choice, each pair of kernel size and expansion occurs in every stage once
+    // as the first block and `others` times among the later blocks.
     let others = depth.saturating_sub(1).max(1);
     let mut probes = Vec::new();
     for &squeeze in wanted {

@@ -89,15 +89,16 @@ impl Session {
         executor.source([texture, texture], options.layer, size_of(&sampling), &launch).await
     }
 
-    /// [`Session::source`] for the two planes of cameras and video decoders: `luma` of `R8Unorm` and
-    /// `chroma` of `Rg8Unorm`, U before V (NV12, NV16, NV24), or of `R16Unorm` and `Rg16Unorm` with the
-    /// samples in the high bits (P010, P016). Pass one texture of format `NV12` or `P010` as both.
+    /// [`Session::source`] for the two planes of cameras and video decoders: `luma` and `chroma` are
+    /// `R8Unorm` and `Rg8Unorm` (NV12, NV16, NV24), or `R16Unorm` and `Rg16Unorm` with the samples in the
+    /// high bits (P010, P016). U comes before V, unless [`Yuv::swapped`] is set. Pass one texture of format
+    /// `NV12` or `P010` as both.
     ///
     /// Chroma is as large as luma, half as wide, or half as wide and high, rounded up. Its samples are sited
     /// as in MPEG-2 and H.264: on luma's even columns, and midway between two of its rows. Values in between
     /// are interpolated bilinearly. The colours are rounded to 1/255, like those of a decoded picture, and
-    /// are sRGB-encoded unless [`SourceOptions::encoding`] is [`ColourEncoding::Linear`]. Region and layer refer to
-    /// luma.
+    /// are sRGB-encoded unless [`SourceOptions::encoding`] is [`ColourEncoding::Linear`]. The region is in
+    /// texels of luma; the layer is that of both textures.
     ///
     /// # Errors
     /// As [`Session::source`]; [`Error::Input`] if formats or sizes are not those of luma and chroma.

@@ -31,7 +31,7 @@ impl Session {
         self.on_gpu()?.1.read_back(encoder, ring, frame)
     }
 
-    /// Converts outputs that were read back to the `top` most likely classes.
+    /// Returns the `top` most likely classes, from outputs that were read back.
     ///
     /// # Errors
     /// [`Error::Input`] unless the session was built for pictures and classifies; [`Error::Output`] if a
@@ -42,7 +42,7 @@ impl Session {
         tasks::top(scores.data(), top, &picture_setup.labels, picture_setup.scores)
     }
 
-    /// Converts outputs that were read back to the picture's embedding vector.
+    /// Returns the picture's embedding vector, from outputs that were read back.
     ///
     /// # Errors
     /// [`Error::Input`] unless the session was built for pictures and embeds; [`Error::Output`] if a value is not
@@ -56,9 +56,9 @@ impl Session {
         }
     }
 
-    /// Converts outputs that were read back to the class of each pixel of a picture of `[rows, columns]`:
-    /// [`Readback::picture`](crate::gpu::Readback::picture), which may differ from the size that the session was
-    /// built for.
+    /// Returns the class of each pixel, from outputs that were read back. `picture` is the picture's `[rows,
+    /// columns]`: pass [`Readback::picture`](crate::gpu::Readback::picture). It may differ from the size that
+    /// the session was built for.
     ///
     /// # Errors
     /// [`Error::Input`] unless the session was built for pictures and segments; [`Error::Output`] if a
@@ -71,8 +71,8 @@ impl Session {
         if [labels.height(), labels.width()] == picture { Ok(labels) } else { labels.resized(columns, rows) }
     }
 
-    /// Converts outputs that were read back to detections, in pixels of a picture of `[rows, columns]`:
-    /// [`Readback::picture`](crate::gpu::Readback::picture).
+    /// Returns the detections, in pixels of the picture, from outputs that were read back. `picture` is the
+    /// picture's `[rows, columns]`: pass [`Readback::picture`](crate::gpu::Readback::picture).
     ///
     /// # Errors
     /// [`Error::Input`] unless the session was built for pictures and detects; [`Error::Output`] if a box

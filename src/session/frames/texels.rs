@@ -215,8 +215,8 @@ mod tests {
                 };
                 close([black, grey, grey], [0.0; 3]);
                 close([white, grey, grey], [1.0; 3]);
-                // For pure red, U is -red / (2 (1 - blue)) of the whole span and V is half of it. For pure
-                // blue, U and V are swapped.
+                // In units of the whole span, 2 `span`, pure red has V = 1/2 and U = -red / (2 (1 - blue)).
+                // For pure blue, U and V are exchanged, and so are the two weights.
                 let luma = |weight: f64| black + weight * (white - black);
                 close([luma(red), grey - span * red / (1.0 - blue), grey + span], [1.0, 0.0, 0.0]);
                 close([luma(blue), grey + span, grey - span * blue / (1.0 - red)], [0.0, 0.0, 1.0]);

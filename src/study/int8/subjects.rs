@@ -18,14 +18,15 @@ use crate::{
     },
 };
 
-/// Activations of the networks of one shape and of the trained network, with the networks' names.
+/// The variants of a V3 with random weights: the activation and the network's name.
 pub const SHAPE: [(Activation, &str); 3] =
     [(Relu6, "all ReLU6"), (HardSwish, "all h-swish"), (Swish, "all swish")];
+/// The variants of the trained network.
 pub const TRAINED: [(Activation, &str); 2] = [(HardSwish, "trained, h-swish"), (Swish, "trained, swish")];
 
 /// The extent of the experiment.
 pub struct Sizes {
-    /// The shape of the networks with one activation: its name, its name in figures, and its builder.
+    /// The structure of the networks in [`SHAPE`]: its name, its name in figures, and its builder.
     pub shape: (&'static str, &'static str, fn(&V3Options) -> Graph),
     /// The generations, with their names in figures.
     pub networks: [(&'static str, &'static str); 3],

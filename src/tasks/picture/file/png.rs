@@ -52,7 +52,7 @@ pub(super) fn decoder(bytes: Bytes<'_>, budget: Budget) -> Result<Png<'_>, Strin
     };
     let info = reader.info();
     let frames = info.animation_control().map_or(0, |control| control.num_frames);
-    // The default image of an animation may not be one of its frames.
+    // The default image of an animation is not always one of its frames.
     let default_image = frames > 0 && info.frame_control().is_none();
     let animated = frames > 1 || default_image;
     let still = pixel.peak().max(upright_peak(orientation));

@@ -14,8 +14,8 @@ use super::{
     read::{Bytes, Decode},
 };
 
-/// The bytes per pixel that the library uses in addition to its output: the planes of lossy pictures and
-/// their alpha, which is read as RGBA, or the RGBA of lossless ones.
+/// The bytes per pixel that the library uses in addition to its output. A lossy picture needs its planes and
+/// an RGBA buffer for its alpha; a lossless one needs an RGBA buffer.
 const HELD: u64 = 6;
 
 pub(super) struct WebP<'a> {
@@ -35,7 +35,8 @@ struct Animation {
 
 pub(super) fn decoder(bytes: Bytes<'_>, budget: Budget) -> Result<WebP<'_>, String> {
     let file = bytes.get_ref();
-    // EXIF comes after the picture: a file that is cut off before it would decode without its orientation.
+    // EXIF comes after the picture. Without this check, a file that lacks its end would decode without its
+    // orientation.
     let length = file.get(4..8).and_then(|length| length.first_chunk()).copied().unwrap_or_default();
     if (file.len() as u64) < 8 + u64::from(u32::from_le_bytes(length)) {
         return Err("the WebP is cut short".into());
