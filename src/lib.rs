@@ -67,7 +67,7 @@
 //! | open a checkpoint | [`zoo::Network`]; `hub` downloads one; [`checkpoint::Overrides`] sets what a file does not record |
 //! | run many pictures or video | `feed::Pipeline` |
 //! | shrink a network | `quantize` |
-//! | choose or search a network for a device | `search` |
+//! | choose a network for a device, or search for one | `search` |
 //! | measure and tune | [`measure`]; `study` tests a paper's claims about separable convolutions |
 //!
 //! [`kernels`], [`plan`], [`graph`], [`tensor`] and [`cpu`] are internals. They are public for tests, benchmarks and

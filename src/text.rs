@@ -1,4 +1,5 @@
-//! Makes text from files and systems safe for terminals and logs: names, labels, paths and messages.
+//! Escapes names, labels, paths and messages that come from outside the program, so that terminals and logs
+//! can show them safely.
 //!
 //! Every [`Error`](crate::Error) is displayed this way. A program that prints names itself, or logs this
 //! library's messages, should call [`visible`].

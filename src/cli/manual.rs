@@ -68,7 +68,7 @@ fn entries(page: &mut Roff, heading: &str, entries: &[(&str, &str)]) {
 
 const EXIT_STATUS: [(&str, &str); 3] = [
     ("0", "Success."),
-    ("1", "Failure. If only some pictures could not be processed, the others were."),
+    ("1", "Failure, of the command or of some pictures only. The other pictures are processed nevertheless."),
     ("2", "Bad usage."),
 ];
 

@@ -20,7 +20,7 @@ macro_rules! network {
 /// [`Shape::ALL`](super::Shape::ALL).
 ///
 /// # Errors
-/// Those of [`Network::from_checkpoint`]. Tests check that this function and the others have none.
+/// Those of [`Network::from_checkpoint`], in principle: tests check that the networks of this module load.
 pub fn classifier() -> Result<Network> {
     network!("classify")
 }

@@ -77,10 +77,11 @@ pub struct Scene {
 /// The most things in a scene of [`Scene::new`].
 pub const MOST_THINGS: usize = 5;
 
-/// The first seed of scenes that no network was trained on, for evaluation only.
+/// No network was trained on scenes with this seed or a higher one. Those below [`SEARCHED`] are for
+/// evaluation only.
 pub const HELD_OUT: u64 = 1_000_000_000;
 
-/// The first seed of scenes that no network was trained on, for comparing candidates in a search.
+/// Scenes with this seed or a higher one are for comparing candidates in a search.
 pub const SEARCHED: u64 = 2_000_000_000;
 
 /// The ranges from which a scene is drawn.

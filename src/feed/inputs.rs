@@ -127,8 +127,8 @@ type Boxed = Box<dyn Iterator<Item = Input> + Send>;
 
 /// The pictures that a user names, in order. Each name is a file, a folder (all pictures in it, at any
 /// depth), a pattern such as `photos/*.jpg`, `-` for standard input, or `@` and the path of a list with one
-/// name per line. Anything but a regular file is a stream of concatenated pictures, of y4m video, or of raw
-/// pixels.
+/// name per line. Standard input, pipes and devices are streams of concatenated pictures, of y4m video, or of
+/// raw pixels.
 pub struct Inputs {
     left: VecDeque<Left>,
     /// The remaining files of the current name.

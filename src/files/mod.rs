@@ -84,13 +84,15 @@ fn name(kind: FileType) -> &'static str {
     if kind.is_dir() { "a directory" } else { "a device" }
 }
 
-/// Converts bytes in a file to a path: any bytes on Unix, text elsewhere.
+/// Converts a path that was read from a file. On Unix all bytes are kept; elsewhere those that are not UTF-8
+/// are replaced.
 #[cfg(unix)]
 pub fn path_of(bytes: &[u8]) -> PathBuf {
     <std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(bytes).into()
 }
 
-/// Converts bytes in a file to a path: any bytes on Unix, text elsewhere.
+/// Converts a path that was read from a file. On Unix all bytes are kept; elsewhere those that are not UTF-8
+/// are replaced.
 #[cfg(not(unix))]
 pub fn path_of(bytes: &[u8]) -> PathBuf {
     String::from_utf8_lossy(bytes).into_owned().into()

@@ -33,7 +33,7 @@ pub struct ProbeSettings {
     pub long: f64,
     /// Runs of each probe; the fastest run counts.
     pub runs: usize,
-    /// The heights and widths of the copied maps, which have four channels.
+    /// The sides of the square maps of four channels that the probe of memory bandwidth copies.
     pub sides: &'static [usize],
 }
 

@@ -64,7 +64,8 @@ pub(crate) fn weight_integer(weight: f32, scale: f32) -> i8 {
 }
 
 impl Integers {
-    /// The reason why a convolution cannot be quantised, if it does not have one weight scale per output.
+    /// Checks that a convolution has one weight scale per output. If not, it cannot be quantised, and the
+    /// reason is returned.
     pub fn refusal(conv: &Conv, int8: &Int8) -> Option<String> {
         let (outputs, scales) = (conv.outputs(), int8.weight_scales.as_deref().unwrap_or_default().len());
         (scales != outputs).then(|| format!("has {scales} weight scales for {outputs} outputs"))

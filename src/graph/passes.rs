@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::{Activation, BatchNorm, Conv, Graph, Node, NodeId, Op};
 use crate::Tensor;
 
-/// The graph as it runs: without nodes that no output depends on. With `whole`, all nodes of the source
-/// library's network are kept.
+/// The graph as it runs: nodes that no output depends on are removed, and the others are lowered and fused.
+/// With `whole`, only post-processing is removed if no output depends on it.
 pub fn prepared(graph: &Graph, whole: bool) -> Graph {
     optimise(&keep(graph, |id, op| graph.is_output(id) || (whole && !op.is_post_processing())))
 }

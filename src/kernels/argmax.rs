@@ -1,4 +1,4 @@
-//! The channel with the largest value of a scaled map: `shaders/argmax.wgsl`.
+//! The channel with the largest value at each pixel of a map resized bilinearly: `shaders/argmax.wgsl`.
 
 use super::{
     Effort, Launch, Layer, LayerKernel, Machine, Maps, Shader, Tier, Tile, WORKGROUP_SIZE, resize, spread,

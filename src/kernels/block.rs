@@ -367,7 +367,8 @@ pub struct Sums {
 }
 
 /// Returns the launch. With splits a projection's partial sums are stored in `sums`, for [`super::reduce`],
-/// and `y` is not written. With `pool` the sums of the depthwise outputs are stored there, one row per tile.
+/// and `y` is not written. With `pool`, `sums` instead holds each tile's sums of the depthwise outputs, one
+/// row per tile.
 ///
 /// The tile must be [trimmed](Tile::trimmed); its height, its width and its workgroup size must be powers of
 /// two.

@@ -59,8 +59,8 @@ impl Shader {
         checks.then_some((1 + self.reads.len() + self.writes.len()) as u32)
     }
 
-    /// Returns whether the weights that it binds as `name` may be bytes, four per word, with the scale of
-    /// each output's weights after all biases.
+    /// Returns whether the weights that it binds as `name` may be bytes, four per word. The binding of the
+    /// biases then also holds the scale of each output's weights, after all biases.
     pub fn accepts_int8_weights(&self, name: &str) -> bool {
         ["Quad", "Block"].iter().any(|of| self.source.contains(&format!("> {name}: array<Weight{of}>")))
     }

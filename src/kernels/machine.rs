@@ -26,7 +26,8 @@ pub struct Subgroup {
 pub struct MatrixUnits {
     /// Rows and columns of a matrix.
     pub side: u32,
-    /// The sizes of the subgroups that multiply them. Drivers need not report the size that a kernel gets.
+    /// The sizes of the subgroups that multiply matrices. Drivers need not report which of these sizes a
+    /// kernel gets.
     pub subgroup: Subgroup,
 }
 

@@ -26,7 +26,8 @@ pub const SHADER: Shader = Shader {
 /// Inputs that a workgroup loads to its memory per step: a multiple of every matrix side.
 const TILE_K: u32 = 32;
 
-/// The candidates, largest first: a subtile's matrices along the pixels, and along the outputs.
+/// The candidates, largest first. A workgroup's tile has two by two subtiles; `pixels` and `quads` are a
+/// subtile's matrices along the pixels and along the outputs.
 pub const TILES: [Tile; 4] = [Tile::new(2, 2), Tile::new(2, 1), Tile::new(1, 2), Tile::new(1, 1)];
 
 /// Returns the number of workgroups for `pixels` x `outputs` quads.

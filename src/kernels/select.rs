@@ -99,7 +99,8 @@ pub fn better(a: f32, b: f32) -> Ordering {
     b.is_nan().cmp(&a.is_nan()).then(b.total_cmp(&a))
 }
 
-/// Computes the reference by sorting: `[n, 4, classes - 1, most / 2]`.
+/// Computes the reference by sorting. Returns `[n, 4, classes - 1, most / 2]`, with `most / 2` rounded up: a
+/// pixel holds the score and the anchor of two candidates.
 pub fn reference(scores: &Tensor, select: Select) -> Tensor {
     let &[n, anchors, _, classes] = scores.dims() else { unreachable!("a feature map has four dimensions") };
     let (lists, pairs) = (classes - 1, slots(select) / 2);

@@ -163,7 +163,7 @@ impl Translation {
         Ok(text)
     }
 
-    /// Returns its GLSL ES 3.1, unless it needs f16 or subgroups, which that lacks.
+    /// Returns its GLSL ES 3.1; none if the text needs f16 or subgroups, because GLSL ES 3.1 has neither.
     ///
     /// # Errors
     /// [`Error::Translation`] if naga cannot write it.

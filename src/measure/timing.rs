@@ -70,7 +70,7 @@ impl Timing {
         self.steps.iter().map(|step| step.split(peaks)).sum()
     }
 
-    /// Returns the sum of the steps' floors divided by the sum of their times.
+    /// Returns the sum of the steps' lower bounds ([`Peaks::floor`]) divided by the sum of their times.
     pub fn utilisation(&self, peaks: &Peaks) -> Option<f64> {
         let seconds: f64 = self.steps.iter().map(StepTime::seconds).sum::<Option<f64>>()?;
         Some(self.steps.iter().map(|step| peaks.floor(step.needed)).sum::<f64>() / seconds)
@@ -94,7 +94,7 @@ impl StepTime {
         Some(Split::of(self.needed, self.seconds()?, peaks))
     }
 
-    /// Returns its floor divided by its time.
+    /// Returns its lower bound ([`Peaks::floor`]) divided by its time.
     pub fn utilisation(&self, peaks: &Peaks) -> Option<f64> {
         Some(peaks.utilisation(self.needed, self.seconds()?))
     }

@@ -118,9 +118,21 @@ pub fn tune(
     inputs: &[Tensor],
     element: Element,
     budget: Duration,
-    progress: impl FnMut(f64),
+    mut progress: impl FnMut(f64),
 ) -> Result<Tuning> {
-    pollster::block_on(tune_async(gpu, graph, scores, inputs, element, budget, progress))
+    // Not generic, and so compiled once: a future is compiled by every crate that waits for it.
+    fn tune(
+        gpu: &Gpu,
+        graph: &Graph,
+        scores: &Graph,
+        inputs: &[Tensor],
+        element: Element,
+        budget: Duration,
+        progress: &mut dyn FnMut(f64),
+    ) -> Result<Tuning> {
+        pollster::block_on(tune_async(gpu, graph, scores, inputs, element, budget, progress))
+    }
+    tune(gpu, graph, scores, inputs, element, budget, &mut progress)
 }
 
 /// Tunes `graph` for about `budget`, or for one round if that takes longer. `progress` is called with the
@@ -210,9 +222,9 @@ pub async fn tune_async(
     Ok(tuning)
 }
 
-/// Measures the candidate kernels of all layers. Per layer and kind of kernel, these are at most `each`:
-/// those that the cost model predicts to be fastest. Every round runs plans with one kernel per layer until
-/// all candidates are measured. On native targets the future blocks.
+/// Measures the kernels of every layer that has a choice: of each kind of kernel, the candidates that the
+/// cost model predicts to be fastest, at most `each` of them. Every round runs plans with one kernel per
+/// layer until all candidates are measured. On native targets the future blocks.
 ///
 /// # Errors
 /// As [`tune_async`].

@@ -222,10 +222,10 @@ pub struct Rated {
     pub work: Work,
 }
 
-/// The candidates of a layer or unit that are worth measuring.
+/// The candidates of a layer, block or head that are worth measuring.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CandidateSet<T> {
-    /// The layer, or the first one of the unit.
+    /// The layer, or the first layer of the block or head.
     pub layer: String,
     /// The candidates, by predicted time, fastest first.
     pub candidates: Vec<T>,

@@ -32,8 +32,8 @@ pub enum Schedule {
     /// writes tile sums. Squeeze-excite's two layers follow in one or two kernels, and the projection scales its
     /// inputs during loading. In int8 all layers of squeeze-excite are separate.
     Front(Tile),
-    /// A separate expansion, for blocks in which recomputing halos costs more than a launch; the depthwise
-    /// kernel still writes tile sums for squeeze-excite. Not in int8.
+    /// As `Front`, but the expansion is a separate kernel, for blocks in which recomputing halos costs more
+    /// than a launch. Only with squeeze-excite: the depthwise kernel writes its tile sums. Not in int8.
     Middle(Tile),
     /// Depthwise and project in one kernel.
     Back(Tile),

@@ -132,12 +132,12 @@ pub fn choose(
     precisions: &[StoredType],
     limits: &Limits,
     depth: Depth,
-    progress: impl FnMut(Progress),
+    mut progress: impl FnMut(Progress),
 ) -> Result<Choice> {
     if networks.is_empty() {
         return Err(Error::Input("there are no networks to choose from".into()));
     }
-    let mut chooser = Chooser::new(devices, networks, precisions, depth, progress)?;
+    let mut chooser = Chooser::new(devices, networks, precisions, depth, &mut progress)?;
     let goal = if depth == Depth::Thorough { Goal::All } else { Goal::Front(limits.within_ms) };
     chooser.run(goal, limits)?;
     chooser.confirm(goal, limits);
@@ -181,7 +181,7 @@ impl Candidate<'_> {
     }
 }
 
-struct Chooser<'a, F> {
+struct Chooser<'a> {
     candidates: Vec<Candidate<'a>>,
     /// One per candidate.
     entries: Vec<Entry>,
@@ -192,16 +192,16 @@ struct Chooser<'a, F> {
     network: Option<(&'a str, Network)>,
     depth: Depth,
     begun: Instant,
-    progress: F,
+    progress: &'a mut dyn FnMut(Progress),
 }
 
-impl<'a, F: FnMut(Progress)> Chooser<'a, F> {
+impl<'a> Chooser<'a> {
     fn new(
         devices: &'a [Device],
         networks: &[&'a Published],
         precisions: &[StoredType],
         depth: Depth,
-        progress: F,
+        progress: &'a mut dyn FnMut(Progress),
     ) -> Result<Self> {
         let mut candidates = Vec::new();
         let mut entries = Vec::new();

@@ -114,17 +114,17 @@ pub struct Front {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Standing {
-    /// No network of its device and metric dominates it.
+    /// No comparable network dominates it.
     Front,
-    /// A network of its device and metric dominates it.
+    /// A comparable network dominates it.
     Dominated,
     /// It exceeds a limit other than time.
     Excluded,
 }
 
 impl Front {
-    /// Sorts the rows and finds those that another row of the same device and metric dominates. Rows beyond a
-    /// limit other than time dominate nothing, unless all rows are beyond such a limit.
+    /// Sorts the rows and finds those that another one, comparable by [`Measured::is_comparable`], dominates.
+    /// Rows beyond a limit other than time dominate nothing, unless all rows are beyond such a limit.
     pub fn of(mut rows: Vec<Measured>, limits: &Limits) -> Self {
         let key = |row: &Measured| (Reverse(row.backend), row.device.clone());
         rows.sort_by(|a, b| {

@@ -44,6 +44,14 @@ impl Wake for Woken {
 }
 
 impl Building {
+    fn new(spec: SessionSpec<'static>) -> Self {
+        let progress = Arc::new(Mutex::new([0; 2]));
+        let shared = progress.clone();
+        let report = move |done, of| *shared.lock().unwrap_or_else(PoisonError::into_inner) = [done, of];
+        let work = async { planned(spec).await?.build(Pace::Cooperative, report).await };
+        Self { work: Some(Box::pin(work)), progress }
+    }
+
     /// Continues building until `budget` is spent, but does at least one piece of work: a layer's weights, a
     /// pipeline or a bind group. Returns the session once it is ready. It never waits for the planning thread,
     /// for a disk or, in a browser, for the device. In a browser, planning is one piece.
@@ -109,12 +117,7 @@ impl Session {
         picture: [usize; 2],
         options: Options,
     ) -> Result<Building> {
-        let spec = SessionSpec::of_pictures(device, network, picture, options)?.owned();
-        let progress = Arc::new(Mutex::new([0; 2]));
-        let shared = progress.clone();
-        let report = move |done, of| *shared.lock().unwrap_or_else(PoisonError::into_inner) = [done, of];
-        let work = async { planned(spec).await?.build(Pace::Cooperative, report).await };
-        Ok(Building { work: Some(Box::pin(work)), progress })
+        Ok(Building::new(SessionSpec::of_pictures(device, network, picture, options)?.owned()))
     }
 }
 

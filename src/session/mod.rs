@@ -171,7 +171,11 @@ impl Session {
     /// the device was lost, [`Error::Device`] if it reports another error.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn new(device: impl Into<Device>, network: &Network, options: Options) -> Result<Self> {
-        pollster::block_on(Self::new_async(device, network, options, |_, _| {}))
+        // Not generic, and so compiled once: a future is compiled by every crate that waits for it.
+        fn new(device: Device, network: &Network, options: Options) -> Result<Session> {
+            pollster::block_on(Session::new_async(device, network, options, |_, _| {}))
+        }
+        new(device.into(), network, options)
     }
 
     /// [`Session::new`] for browsers, where nothing may block, and for callers that show progress: `progress`
@@ -203,7 +207,10 @@ impl Session {
         input: Shape,
         options: Options,
     ) -> Result<Self> {
-        pollster::block_on(Self::of_graph_async(device, graph, input, options))
+        fn of_graph(device: Device, graph: &Graph, input: Shape, options: Options) -> Result<Session> {
+            pollster::block_on(Session::of_graph_async(device, graph, input, options))
+        }
+        of_graph(device.into(), graph, input, options)
     }
 
     /// [`Session::of_graph`] for browsers, where nothing may block.

@@ -23,10 +23,10 @@ pub(super) struct PictureSetup {
 
 impl Session {
     /// Builds a session for pictures of `[rows, columns]`, to be run by [`Session::classify`],
-    /// [`Session::segment`], [`Session::detect`] or, if built with [`Outputs::Embedding`], [`Session::embed`].
-    /// The network's preprocessing and task determine the size of the input and the outputs, whatever the
-    /// options say, with two exceptions: a set [`Options::size`] is used, for example to segment faster, and
-    /// [`Outputs::Embedding`] is kept.
+    /// [`Session::segment`], [`Session::detect`] or, if built with [`Outputs::Embedding`],
+    /// [`Session::embed`]. Whatever the options say, the network's preprocessing determines the size of the
+    /// input, and its task determines which outputs there are, with two exceptions: a set [`Options::size`]
+    /// is used, for example to segment faster, and [`Outputs::Embedding`] is kept.
     ///
     /// # Errors
     /// As [`Session::new`]; [`Error::Input`] if pictures of that size cannot be scaled for the network, if its
@@ -38,7 +38,10 @@ impl Session {
         picture: [usize; 2],
         options: Options,
     ) -> Result<Self> {
-        pollster::block_on(Self::for_pictures_async(device, network, picture, options, |_, _| {}))
+        fn new(device: Device, network: &Network, picture: [usize; 2], options: Options) -> Result<Session> {
+            pollster::block_on(Session::for_pictures_async(device, network, picture, options, |_, _| {}))
+        }
+        new(device.into(), network, picture, options)
     }
 
     /// [`Session::for_pictures`] for browsers, where nothing may block, and for callers that show progress;

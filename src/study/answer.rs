@@ -131,7 +131,7 @@ fn layers(lab: &Lab) -> Option<String> {
 /// The paper's comparison of CPUs with parallel devices.
 fn comparison(lab: &Lab) -> Option<String> {
     const CLAIM: &str =
-        "The paper says that CPUs save nearly as much time as arithmetic and parallel devices do not";
+        "The paper says that CPUs save nearly as much time as arithmetic, but parallel devices do not";
     let Some((more, layers)) = lab.evidence.more_on_cpu else {
         let measured = lab.evidence.devices.iter().any(|savings| savings.layers.is_some());
         return measured.then(|| format!("{CLAIM}; to test this, a graphics adapter and a CPU are needed."));

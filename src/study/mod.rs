@@ -202,13 +202,22 @@ pub fn study_until(
     progress: impl Fn(usize, usize, &str),
     stop: &AtomicBool,
 ) -> Result<Report> {
-    let watch = |event: Progress<'_>| -> Waiting<'_> {
-        if let Progress::Measuring { done, of, what } = event {
-            progress(done, of, what);
-        }
-        Box::pin(std::future::ready(()))
-    };
-    pollster::block_on(study_async(devices, settings, watch, stop))
+    // Not generic, and so compiled once: a future is compiled by every crate that waits for it.
+    fn study(
+        devices: &[Device],
+        settings: &Settings,
+        progress: &dyn Fn(usize, usize, &str),
+        stop: &AtomicBool,
+    ) -> Result<Report> {
+        let watch = |event: Progress<'_>| -> Waiting<'_> {
+            if let Progress::Measuring { done, of, what } = event {
+                progress(done, of, what);
+            }
+            Box::pin(std::future::ready(()))
+        };
+        pollster::block_on(study_async(devices, settings, watch, stop))
+    }
+    study(devices, settings, &progress, stop)
 }
 
 /// [`study_until`] for browsers, where nothing may block: it waits for the future that `watch` returns before
@@ -314,7 +323,7 @@ fn facts(lab: &Lab) -> Vec<(String, String)> {
     }
     let mode = if lab.quick() { "quick: a few runs of a few cases" } else { "full" };
     fact("Mode", mode.into());
-    fact("Precision", "f32, and int8 in E8; weights are random, because times do not depend on them".into());
+    fact("Precision", "f32, and int8 in E8; random weights, because times do not depend on them, except for the trained networks of E8 and E9".into());
     let step = clock_resolution().as_secs_f64();
     let clock = match step < 1e-5 {
         true => format!("steps of {:.2} µs", 1e6 * step),

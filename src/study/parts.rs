@@ -89,7 +89,7 @@ pub async fn of_v3(lab: &mut Lab<'_>) -> Result<Section> {
         id: "E5".into(),
         title: "V3's components, one at a time".into(),
         claim: claim(
-            "V3 adds squeeze-excite with a quarter of the channels in its middle and h-swish, halves the \
+            "V3 adds h-swish, and squeeze-excite with a quarter of the channels in its middle. It halves the \
              stem's filters and moves the mean before the last widening convolution. This makes it faster and \
              more accurate.",
         ),

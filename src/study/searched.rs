@@ -88,8 +88,9 @@ pub async fn for_devices(lab: &mut Lab<'_>) -> Result<Section> {
         method: "The candidates are subnets of the built-in supernet, which classifies shapes; kernels, \
                  expansions, depths, widths, squeeze-excite and picture sizes vary. Every block was timed on \
                  each device. An evolutionary search then looked for the most accurate network within the \
-                 same time on each device. The second pick for a device is its fastest candidate among those \
-                 with an accuracy that the searches reach on every device. All picked networks were timed on \
+                 same time on each device. A further pick for each device is its fastest candidate with a minimum \
+                 accuracy, the same for all devices: the highest that the searches reached on each of them. All \
+                 picked networks were timed on \
                  the other device too, from a picture in memory to the result in memory."
             .into(),
         ..Section::default()

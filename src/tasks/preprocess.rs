@@ -90,7 +90,8 @@ pub fn takes_pictures(how: &Preprocessing, channels: usize) -> bool {
 /// The `[rows, columns]` of the input for a picture of `[rows, columns]`.
 ///
 /// # Errors
-/// [`Error::Input`] if the input would be empty or too large, or the filter does not support the grid.
+/// [`Error::Input`] if the input would be empty or too large, or [`Preprocessing::filter`] does not support
+/// [`Preprocessing::grid`].
 pub fn input_size(picture: [usize; 2], how: &Preprocessing) -> Result<[usize; 2]> {
     Ok(fit(picture, how)?.size)
 }

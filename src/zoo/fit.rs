@@ -141,7 +141,8 @@ fn fitting(
     Err(unknown(
         tensors,
         &format!(
-            "its tensors are named as in {name}, but fit no {sort}. The closest is {family}, which differs: {mismatch}"
+            "its tensors are named as in {name}, but fit no {sort}. The closest is {family}, from which this file \
+             differs: {mismatch}"
         ),
     ))
 }

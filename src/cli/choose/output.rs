@@ -84,7 +84,7 @@ pub fn words(choice: &Choice, limits: &Limits, flags: Flags) -> Result<String, s
     let mut text = String::new();
     write!(text, "{}", choice.front)?;
     let excluded = choice.front.rows().any(|(_, standing)| standing == Standing::Excluded);
-    let excluded = if excluded { "; -: exceeds a limit" } else { "" };
+    let excluded = if excluded { "; -: outside a limit other than time" } else { "" };
     writeln!(text, "\n{}; *: on the Pareto front of its device{excluded}", choice.counts)?;
     match choice.recommended(limits) {
         Some((row, rule)) => {
@@ -101,8 +101,7 @@ pub fn words(choice: &Choice, limits: &Limits, flags: Flags) -> Result<String, s
             writeln!(text, "  {}", row.command(&flags(row)))?;
         }
         None if limits.is_empty() => {
-            let reason = "the front has too few networks, or no knee; set a limit";
-            writeln!(text, "\nno network is recommended without limits: {reason}")?;
+            writeln!(text, "\nno network is recommended, because the front has no knee: set a limit")?;
         }
         None => {
             writeln!(text, "\nno network {limits}")?;

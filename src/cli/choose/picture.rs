@@ -102,6 +102,7 @@ fn report(figure: Figure, choice: &Choice, limits: &Limits) -> Report {
     };
     let verdict = match choice.recommended(limits) {
         Some((row, rule)) => format!("{rule} {limits}: {} at {}", row.published, row.published.size),
+        None if limits.is_empty() => "No network is recommended, because the front has no knee.".into(),
         None => format!("No network is recommended {limits}."),
     };
     let section = Section {

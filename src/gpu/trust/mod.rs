@@ -35,7 +35,7 @@ pub struct Trust {
     pub seconds: f64,
 }
 
-/// The result of one kernel.
+/// The result of checking one kernel.
 #[derive(Debug, Clone, Serialize)]
 pub struct Check {
     /// The kernel.

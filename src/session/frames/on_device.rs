@@ -58,8 +58,9 @@ impl Session {
     /// | reads a view of `Rgba8UnormSrgb`, and blends in linear space | `colours` | [`premultiply_srgb`](crate::tasks::premultiply_srgb) |
     /// | treats stored values as linear | [`to_linear`](crate::tasks::to_linear) | `premultiply` of `to_linear` |
     ///
-    /// For such a view, create the texture with `Rgba8UnormSrgb` among its `view_formats`, and the view with that
-    /// format and `TextureUsages::TEXTURE_BINDING`: sRGB formats cannot be storage textures.
+    /// To read a view of `Rgba8UnormSrgb`, create the texture with that format among its `view_formats`, and
+    /// the view with that format and `TextureUsages::TEXTURE_BINDING`: sRGB formats cannot be storage
+    /// textures.
     ///
     /// ```no_run
     /// # fn program(session: &goldcrest::Session, mask: &wgpu::Texture) -> goldcrest::Result<()> {

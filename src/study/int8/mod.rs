@@ -64,9 +64,9 @@ pub async fn costs_and_gains(lab: &mut Lab<'_>) -> Result<Section> {
              outside squeeze-excite, with {} draws of random weights; their batch norms, and those of V1 to \
              V3, are scaled so that values keep their magnitude from layer to layer. Random weights show \
              how errors compare, not how large those of trained networks are.\n\nThe trained network is the \
-             demo's classifier, a V3-Small for pictures of 128 x 128 ({} scenes for ranges, {} others), as \
-             trained and with swish in place of h-swish, without further training. Times are for one \
-             picture, with f32 and int8 runs alternating; every device computes int8 networks in integers.",
+             demo's classifier, a V3-Small for pictures of 128 x 128 ({} scenes for ranges, {} others). It \
+             is measured twice: as trained, and with swish in place of h-swish but the same weights. Times are for \
+             one picture, with f32 and int8 runs alternating; every device computes int8 networks in integers.",
             sizes.random[0], sizes.random[1], sizes.shape.1, sizes.draws, sizes.trained[0], sizes.trained[1]
         ),
         figures: shown::figures(lab, &subjects, &measured),

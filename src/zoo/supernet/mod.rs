@@ -316,7 +316,7 @@ pub(super) fn subnet_in(
         Some(chosen) => (chosen.value, "the requested"),
         None => (supernet.largest(), "the largest"),
     };
-    let note = format!("a supernet: opened as {which} subnet, --set subnet={subnet}");
+    let note = format!("a supernet: opened as {which} subnet, {subnet}; --set subnet=... selects another");
     Ok(Some((supernet.slice(&subnet)?.checkpoint(checkpoint.path())?, note)))
 }
 

@@ -65,7 +65,7 @@ impl Builder {
         self
     }
 
-    /// Names the next layer, which also seeds its weights. The default name is the kind of layer and the
+    /// Names the next layer. The name also seeds its weights. The default name is the kind of layer and the
     /// number of nodes so far.
     pub fn named(&mut self, name: impl Into<String>) -> &mut Self {
         self.name = Some(name.into());

@@ -113,9 +113,9 @@ pub struct V3Options {
 pub enum Squeeze {
     /// No squeeze-excite.
     None,
-    /// A quarter of the scaled channels.
+    /// A quarter of the channels that it gates.
     Quarter,
-    /// Another fraction of the scaled channels.
+    /// Another fraction of the channels that it gates.
     Ratio(f64),
 }
 
