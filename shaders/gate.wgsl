@@ -23,9 +23,10 @@ struct Params {
 @group(0) @binding(5) var<storage, read_write> y: array<Quad>;        // (pictures, CHANNELS) if WIDEN, or (pictures, squeezed)
 
 // The loads of DEPTH iterations are in flight together. Compilers unroll loops with known bounds, even of a
-// hundred iterations, and then hold all of a product's weights in registers: hundreds spilled. So each bound
-// is the minimum of a parameter, whose value compilers do not know, and a constant or a buffer's length. With
-// a parameter alone, Mesa's lavapipe recompiles a small kernel at every dispatch, and keeps every copy.
+// hundred iterations, and then hold all of a product's weights in registers: hundreds spilled. So the bound
+// of each loop over tiles or inputs is the minimum of a parameter, whose value compilers do not know, and a
+// constant or a buffer's length. With a parameter alone, Mesa's lavapipe recompiles a small kernel at every
+// dispatch, and keeps every copy.
 
 // The rounds in which the workgroup covers `items`. A constant, so that compilers know the last round.
 fn rounds(items: u32) -> u32 {

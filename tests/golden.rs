@@ -30,9 +30,9 @@ const TOLERANCE: f64 = 3e-5;
 /// some fifty layers.
 const F16_TOLERANCE: f64 = 1e-2;
 
-/// The same for a detector's boxes, and the pixels of transformers' segmenter: a classifier's mean over all
-/// pixels averages most of the error away. `tune` measures more than [`session::MAX_F16_ERROR`], and so f16
-/// has to be requested.
+/// The same for a detector's boxes, and the pixels of transformers' segmenter. They lack a classifier's mean
+/// over all pixels, which averages most of the error away. For these networks `tune` measures an error above
+/// [`session::MAX_F16_ERROR`], and so f16 has to be requested.
 const F16_TOLERANCE_PER_PIXEL: f64 = 2e-2;
 
 /// Looser, because a tap has at most 64 values, and only few of them may be far from zero.

@@ -316,7 +316,7 @@ fn blocks_may_be_partly_in_floating_point() {
         let widen = graph.push("widen", conv(20, 6, 1, Activation::HardSigmoid), &[squeeze]);
         let scale = graph.push("scale", Op::Scale, &[depthwise, widen]);
         let project = graph.push("project", conv(8, 20, 1, Activation::Identity), &[scale, picture]);
-        // Many inputs of one product, so that the other's sums are exact in f32 and its are not.
+        // `narrow` has so many inputs that its sums are not exact in f32. Those of `wide` are.
         let wide = graph.push("wide", conv(2400, 8, 1, Activation::Relu6), &[project]);
         let filter = graph.push("filter", conv(2400, 2400, 3, Activation::Relu6), &[wide]);
         let narrow = graph.push("narrow", conv(8, 2400, 1, Activation::Identity), &[filter, project]);

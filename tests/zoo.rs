@@ -633,7 +633,8 @@ fn mobilenetv3_rw_differs_in_three_places() {
     let rw = fixture("counts/timm-mobilenetv3_rw.json").open();
     let sums = |n: &Network| n.graph.nodes().filter(|(_, n)| matches!(n.op, Op::Add)).count();
     assert_eq!((sums(&published), sums(&rw)), (10, 9));
-    // Eight squeeze-excites: the five with hard-swish around them follow their block in rw.
+    // There are eight squeeze-excites. In rw they have their block's activation instead of ReLU, and five are
+    // in blocks with hard-swish.
     let relus = |n: &Network| (activations(n, Activation::Relu), activations(n, Activation::HardSwish));
     let ((a, b), (c, d)) = (relus(&published), relus(&rw));
     assert_eq!((a - c, d - b), (5, 5));

@@ -122,8 +122,9 @@ impl Cpu {
         Self { pool, info, isa: int8::Isa::best() }
     }
 
-    /// Runs `work` on the pool, so that its parallel iterators use the pool's threads. Without a pool they would use
-    /// rayon's global pool, so work must be divided only by the functions of `threads`, which know of a single thread.
+    /// Runs `work` on the pool, so that its parallel iterators use the pool's threads. Without a pool they
+    /// would use rayon's global pool, so work must be divided only by the functions of `threads`: with one
+    /// thread they do not use rayon.
     fn install<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
         match &self.pool {
             Some(pool) => pool.install(work),

@@ -62,7 +62,7 @@ pub struct Scene {
     pub background: Paint,
     /// From the furthest to the nearest.
     pub things: Vec<Thing>,
-    /// The index of the subject: by far the largest.
+    /// The index of the subject, by far the largest thing, in `things`.
     pub subject: usize,
     /// The direction towards the light: a unit vector.
     pub light: [f32; 2],

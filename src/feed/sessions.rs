@@ -12,7 +12,8 @@ pub struct Sessions(Mutex<Vec<Worker>>);
 
 /// A thread's device and its sessions.
 pub struct Worker {
-    /// A CPU's threads belong to this worker alone.
+    /// [`Pipeline::run`](super::Pipeline::run) creates a pool of CPU threads for each worker, and shares one
+    /// only if that fails. [`Pipeline::run_one`](super::Pipeline::run_one) uses the pipeline's device.
     pub device: Device,
     /// The most recently used first.
     pub sessions: Vec<CachedSession>,

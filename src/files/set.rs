@@ -37,8 +37,8 @@ impl FileSet {
         }
     }
 
-    /// Returns the path with which a file was added, or else a folder that contains it. For a file that does
-    /// not exist yet, that is the folder that would contain it.
+    /// Returns the path with which a file was added, or else the nearest added folder above it. The file need
+    /// not exist yet.
     pub fn find(&self, path: impl AsRef<Path>) -> Option<&Path> {
         let path = path.as_ref();
         // Only for regular files: except on Unix, reading the identity opens the file, which blocks on a

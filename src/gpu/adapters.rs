@@ -24,7 +24,7 @@ pub struct AdapterInfo {
     pub kind: &'static str,
     /// True if it computes on the CPU.
     pub software: bool,
-    /// The card whose rates the cost model presets for this vendor, if the vendor is known.
+    /// The card whose preset rates the cost model uses for this adapter; `None` if its vendor has no preset.
     #[serde(skip)]
     pub card: Option<Card>,
 }

@@ -182,7 +182,8 @@ pub trait LayerKernel: Sync {
         tile.to_string()
     }
 
-    /// Describes its operation, if there is no choice of tiles.
+    /// Describes its operation. Plans give this as the reason for a step; without it, they give the number of
+    /// invocations.
     fn purpose(&self, _layer: &Layer) -> Option<String> {
         None
     }

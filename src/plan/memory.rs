@@ -17,9 +17,9 @@ impl Lifetime {
     }
 }
 
-/// Assigns a slot to every value so that lifetimes in a slot do not overlap. Returns the slot of each
-/// value and the size of each slot. A step's inputs are alive while its outputs are, so no step reads
-/// and writes the same slot.
+/// Assigns a slot to every value so that lifetimes in a slot do not overlap. Returns the slot of each value
+/// and the size of each slot. During a step its inputs and its outputs are all alive, so no step reads and
+/// writes the same slot.
 ///
 /// First fit by decreasing size: each value takes the first slot that is free for its whole lifetime,
 /// so a slot is as large as its first value.

@@ -179,9 +179,9 @@ impl Front {
         Some(picked)
     }
 
-    /// Returns, for each limit that is set: the limit, the limits without it, and the network that comes nearest to
-    /// it among those within the remaining limits. If no network qualifies for any limit, the remaining limits are
-    /// dropped, and all networks are considered.
+    /// Returns, for each limit that is set: the limit, the other limits, and the network that comes nearest
+    /// to it among those within the other limits. A limit is left out if no network is within the others. If
+    /// all are left out, the other limits are ignored, and are empty in the result.
     pub fn nearest(&self, limits: &Limits) -> Vec<(Limit, Limits, &Measured)> {
         let within = |others: &dyn Fn(Limit) -> Limits| self.nearest_of(limits, others);
         let nearest = within(&|limit| limits.without(limit));

@@ -3,9 +3,10 @@
 //!
 //! # A published network
 //! [`Catalogue`] lists the published networks. [`choose`] times them with seeded weights, because times do
-//! not depend on the values, and returns a [`Front`]: the Pareto front of accuracy over time. It does not
-//! measure every network. Each has a lower bound on its time: a network is ruled out if it would be dominated
-//! even at that bound, or if the bound exceeds the [`Limits`].
+//! not depend on the values. The [`Front`] of its result has all measured networks, and shows which of them
+//! are on the Pareto front of accuracy over time. Not every network is measured. Each has a lower bound on
+//! its time: a network is ruled out if it would be dominated even at that bound, or if the bound exceeds the
+//! [`Limits`].
 //!
 //! ```no_run
 //! use goldcrest::{Device, quantize::StoredType, search::{Catalogue, Depth, Limits, choose}};

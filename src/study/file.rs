@@ -42,7 +42,7 @@ pub(super) fn written(format: &'static str, report: &Report) -> Result<String> {
 /// Reads the report of a study from the bytes of its file, whose name is for error messages.
 ///
 /// # Errors
-/// [`Error::File`] if it is not the report of a study, or of another version of Goldcrest.
+/// [`Error::File`] if it is not the report of a study, or if its format has another version.
 ///
 /// ```
 /// use goldcrest::{measure::report::Report, study};

@@ -12,8 +12,9 @@ const STUB: usize = 6;
 /// Draws a box around each detection, and a tag with its name and score.
 ///
 /// A class's boxes have its colour in [`palette`], with an outline of the opposite brightness that makes them
-/// visible on any background. Boxes with higher scores are drawn over the others. Boxes without area in the
-/// picture are omitted, as are scores and tags that do not fit.
+/// visible on any background. Boxes with higher scores are drawn over the others. A box without area in the
+/// picture is omitted, and so is a score that the picture is too narrow for. A picture that is too small for
+/// tags has none.
 pub fn draw(picture: &Picture, detections: &[Detection]) -> Picture {
     let palette = palette();
     // Classes beyond the table reuse its colours, except the background's.

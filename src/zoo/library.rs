@@ -11,8 +11,8 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Library {
     pub name: &'static str,
-    /// The first tensors of its networks. If a name ends with another one, the longer comes first: otherwise
-    /// their difference would count as the prefix of a wrapper.
+    /// The first tensors of its networks. If one name ends with another, the longer one is first: otherwise
+    /// the part that only the longer one has would count as the prefix of a wrapper.
     pub anchors: &'static [Anchor],
     /// Returns whether the tensors are named as in the library's networks.
     pub recognises: fn(&Tensors) -> bool,

@@ -76,8 +76,8 @@ pub(super) enum Top {
 pub(super) struct Head {
     pub activation: Activation,
     pub channels: usize,
-    /// True if the width multiplier applies. Otherwise only those above 1 apply, and with
-    /// [`Known::fixed_ends`](super::known::Known::fixed_ends) none.
+    /// True if every width multiplier applies. Otherwise only multipliers above 1 apply, and with
+    /// [`Known::fixed_ends`](super::known::Known::fixed_ends) no multiplier does.
     pub narrows: bool,
 }
 

@@ -9,8 +9,9 @@ use pyo3::{
 create_exception!(goldcrest, Error, PyRuntimeError, "An error with a checkpoint, a picture or a device.");
 create_exception!(goldcrest, DeviceLost, Error, "The device was lost: load the network again.");
 
-/// Converts an error. Files raise the subclasses of `OSError`, inputs that do not fit `ValueError`. `subject`
-/// names the picture, unless the message names its file.
+/// Converts an error. A file that cannot be opened, read or written raises `OSError` or a subclass of it, an
+/// unsuitable input `ValueError`, and everything else `Error` or `DeviceLost`. `subject` names the picture,
+/// unless the message names its file.
 pub fn raised(error: Cause, subject: Option<&str>) -> PyErr {
     let named = |error: &Cause| match subject {
         Some(subject) => format!("{subject}: {error}"),

@@ -157,8 +157,8 @@ impl Session {
         self.stream(images, self.detecting(min_score)?, on_error)
     }
 
-    /// The embedding of a picture, the vector that enters the classifier, or one row for each of several;
-    /// see `classify`.
+    /// The embedding of a picture: the vector that enters the classifier. For several pictures, an array with
+    /// one row for each; see `classify`.
     ///
     /// `normalize` scales vectors to unit length.
     #[pyo3(signature = (images, normalize = false))]

@@ -192,7 +192,8 @@ impl Session {
     /// The embedding vector of a picture.
     ///
     /// # Errors
-    /// If the network has no classifier, or the device fails.
+    /// If the network has no embedding, if it classifies and the session was created without `embedding`, or
+    /// if the device fails.
     pub async fn embed(&mut self, input: Input) -> Result<Float32Array> {
         let (built, outputs, _) = self.run(input).await?;
         let vector = built.session.embedding_of(&outputs).map_err(thrown)?;

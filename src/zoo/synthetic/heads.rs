@@ -29,7 +29,7 @@ impl Maps {
         Self { low: None, widened: None, last: stem, features: stem }
     }
 
-    /// Adds a block. `stride` is the picture's size divided by the output's, if dilations were strides.
+    /// Adds a block. `stride` is the product of all strides so far, including those that dilations replace.
     pub fn add(&mut self, stride: usize, expanded: usize, outputs: usize) {
         match stride {
             8 => self.low = self.low.or(Some(outputs)),

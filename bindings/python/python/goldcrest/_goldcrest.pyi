@@ -187,8 +187,8 @@ class Session:
         self, images: Iterable[_Image], min_score: float = 0.5, *, on_error: Literal["return"]
     ) -> Results[list[Detection] | Exception]: ...
     def embed(self, images: _Image | Iterable[_Image], normalize: bool = False) -> NDArray[np.float32]:
-        """The embedding of a picture, the vector that enters the classifier, or one row for each of several;
-        see `classify`.
+        """The embedding of a picture: the vector that enters the classifier. For several pictures, an array with
+        one row for each; see `classify`.
 
         `normalize` scales vectors to unit length.
         """

@@ -59,7 +59,8 @@ impl Decode for Gif<'_> {
             return Err("a frame is outside the picture".into());
         }
         if first {
-            // As alpha is dropped, the transparent colour shows around the first frame and through it.
+            // Alpha is dropped: transparent pixels of the first frame, and the canvas around it, get the
+            // palette's colour of the transparent index, or of index 0 if there is none.
             let screen = Area { left: 0, top: 0, width: screen_width, height: screen_height };
             canvas.fill(screen, colour(transparent.unwrap_or(0)));
         }
