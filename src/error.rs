@@ -42,7 +42,7 @@ pub enum Error {
         /// The system's error. It is not named `source`, so that a chain of causes shows it only once.
         cause: std::io::Error,
     },
-    /// A file was read, but its contents are not valid.
+    /// A file or folder whose kind, size or contents are not valid.
     File {
         /// The file or folder.
         path: PathBuf,

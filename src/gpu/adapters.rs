@@ -24,7 +24,7 @@ pub struct AdapterInfo {
     pub kind: &'static str,
     /// True if it computes on the CPU.
     pub software: bool,
-    /// The card whose preset rates the cost model uses for this adapter; `None` if its vendor has no preset.
+    /// The cost model starts from this card's preset. `None` if the adapter's vendor has no preset.
     #[serde(skip)]
     pub card: Option<Card>,
 }

@@ -7,7 +7,7 @@ use super::{Activation, BatchNorm, Conv, Graph, Node, NodeId, Op};
 use crate::Tensor;
 
 /// The graph as it runs: nodes that no output depends on are removed, and the others are lowered and fused.
-/// With `whole`, only post-processing is removed if no output depends on it.
+/// With `whole`, nodes that no output depends on are kept, unless they are post-processing.
 pub fn prepared(graph: &Graph, whole: bool) -> Graph {
     optimise(&keep(graph, |id, op| graph.is_output(id) || (whole && !op.is_post_processing())))
 }

@@ -114,7 +114,8 @@ impl Translation {
         Ok(words.into_iter().flat_map(u32::to_le_bytes).collect())
     }
 
-    /// Returns the lowest shader model of Direct3D that has the features that it needs; none has matrices.
+    /// Returns the lowest shader model of Direct3D that has the features that it needs; none if it needs
+    /// matrix units, which no shader model has.
     pub fn shader_model(&self) -> Option<ShaderModel> {
         match (self.tier, self.element) {
             (Tier::Matrices, _) => None,

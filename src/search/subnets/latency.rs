@@ -17,7 +17,7 @@ use crate::{
 
 use super::evolve::Draw;
 
-/// The times of a space's blocks on a device.
+/// The times of a supernet's blocks on a device.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Latency {
     /// Milliseconds of each part of a network, by name: the minimum over all runs, because other load on the
@@ -114,8 +114,8 @@ impl Latency {
         }
     }
 
-    /// Predicts the milliseconds of a subnet of the space, from a picture in memory to the result in memory.
-    /// Infinite if a part of it was not measured.
+    /// Predicts the milliseconds of a subnet of the supernet, from a picture in memory to the result in
+    /// memory. Infinite if a part of it was not measured.
     pub fn predict(&self, subnet: &Subnet) -> f64 {
         let of = |part: &String| self.parts.get(part).copied().unwrap_or(f64::INFINITY);
         let overhead = self.overhead.get(&size_key(subnet.size, subnet.width)).copied();
