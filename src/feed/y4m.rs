@@ -29,7 +29,7 @@ enum Chroma {
     Full,
 }
 
-/// A stream's header.
+/// The header of a y4m stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Header {
     /// Columns of a frame.

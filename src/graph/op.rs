@@ -75,8 +75,8 @@ pub enum ConcatAxis {
 
 /// The boxes with the best scores of each class except the first: at most `most` per class, with scores above
 /// `threshold`, in box order. Of boxes with equal scores, the first are selected. The output is
-/// `[N, 4, classes - 1, most / 2]`. Each pixel has the score and index of one box, then the score and index
-/// of another. Unused entries have score zero.
+/// `[N, 4, classes - 1, most / 2]`, with `most / 2` rounded up. Each pixel has the score and index of one box,
+/// then the score and index of another. Unused entries have score zero.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Select {
     /// The score that a box must exceed.

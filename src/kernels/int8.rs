@@ -1,6 +1,6 @@
 //! Shared by the kernels for int8 layers: maps of bytes, four channels per word, and the epilogue of
-//! convolutions, `shaders/completion.wgsl`, `shaders/output_params.wgsl` and `shaders/requantise.wgsl`. Their
-//! arithmetic is that of [`graph::Integers`].
+//! convolutions. The epilogue's files are `shaders/completion.wgsl`, `shaders/output_params.wgsl` and
+//! `shaders/requantise.wgsl`. Its arithmetic is that of [`graph::Integers`].
 //!
 //! [`graph::Integers`]: crate::graph::Integers
 

@@ -32,8 +32,8 @@ pub struct BoxInstance {
     pub unused: u32,
 }
 
-/// Returns the launch over one picture's candidates `x` from [`suppress`], `[1, 4, classes without the
-/// background, pairs]`, with boxes in pixels of an input of this height and width, for at most `most`
+/// Returns the launch over one picture's candidates `x` from [`suppress`], `[1, 4, classes, pairs]` without
+/// the background's class, with boxes in pixels of an input of this height and width, for at most `most`
 /// instances.
 pub fn launch(x: Shape, [height, width]: [usize; 2], most: usize, vertices: u32) -> Launch {
     let slots = 2 * x.w;

@@ -39,8 +39,8 @@ fn round_down(limit: f64) -> f32 {
     if f64::from(near) > limit { near.next_down() } else { near }
 }
 
-/// Returns the launch over the candidates `x` from [`select`], two per pixel: `[n, 4, classes without the
-/// background, pairs]`.
+/// Returns the launch over the candidates `x` from [`select`], two per pixel: `[n, 4, classes, pairs]` without
+/// the background's class.
 pub fn launch(x: Shape, anchors: usize, suppression: Suppression) -> Launch {
     let lists = x.n * x.h;
     Launch {

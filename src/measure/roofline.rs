@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::plan::{Peaks, Work};
 
-/// The largest part of a step's time.
+/// The largest part of a step's time; see [`Split::bound`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Bound {
@@ -40,7 +40,7 @@ impl fmt::Display for Bound {
 pub struct Split {
     /// Seconds of the multiply-adds at the peak rate.
     pub arithmetic: f64,
-    /// Additional seconds of the bytes at the peak bandwidth.
+    /// Additional seconds if moving the bytes at the peak bandwidth takes longer than the multiply-adds.
     pub bytes: f64,
     /// Additional seconds of the launch.
     pub launch: f64,
@@ -69,9 +69,9 @@ impl Split {
         self.arithmetic + self.bytes + self.launch + self.idle
     }
 
-    /// Returns the largest part.
+    /// Returns the largest part. Arithmetic and bytes count as one part, which is named after the larger of
+    /// the two.
     pub fn bound(&self) -> Bound {
-        // Arithmetic and bytes count as one part, the floor, which is named after the larger of the two.
         let floor = self.arithmetic + self.bytes;
         let floor_is = if self.bytes > 0.5 * floor { Bound::Bytes } else { Bound::Arithmetic };
         let parts = [(floor, floor_is), (self.launch, Bound::Launch), (self.idle, Bound::Idle)];

@@ -33,7 +33,8 @@ pub enum Schedule {
     /// inputs during loading. In int8 all layers of squeeze-excite are separate.
     Front(Tile),
     /// As `Front`, but the expansion is a separate kernel, for blocks in which recomputing halos costs more
-    /// than a launch. Only with squeeze-excite: the depthwise kernel writes its tile sums. Not in int8.
+    /// than a launch. This schedule is only for blocks with squeeze-excite, whose tile sums the depthwise
+    /// kernel writes. It is not used in int8.
     Middle(Tile),
     /// Depthwise and project in one kernel.
     Back(Tile),

@@ -88,8 +88,8 @@ impl Session {
     /// [`Session::for_pictures`], spread over the frames of a program that renders: call
     /// [`Building::advance`] in each frame until it returns the session. Planning runs on a separate thread,
     /// where threads exist; all work with the device is done in `advance`. Some drivers take longer than a
-    /// frame to compile one pipeline. Programs that cannot accept this build the session on another thread:
-    /// `Session` is `Send`.
+    /// frame to compile one pipeline. If that is too long for your program, build the session on another
+    /// thread: `Session` is `Send`.
     ///
     /// ```no_run
     /// # fn program(gpu: &goldcrest::gpu::Gpu, network: &goldcrest::zoo::Network) -> goldcrest::Result<()> {

@@ -56,9 +56,9 @@ impl Session {
         }
     }
 
-    /// Returns the class of each pixel, from outputs that were read back. `picture` is the picture's `[rows,
-    /// columns]`: pass [`Readback::picture`](crate::gpu::Readback::picture). It may differ from the size that
-    /// the session was built for.
+    /// Returns the class of each pixel, from outputs that were read back. `picture` is the picture's
+    /// `[rows, columns]`: pass [`Readback::picture`](crate::gpu::Readback::picture). It may differ from the
+    /// size that the session was built for.
     ///
     /// # Errors
     /// [`Error::Input`] unless the session was built for pictures and segments; [`Error::Output`] if a

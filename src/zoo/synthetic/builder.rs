@@ -102,9 +102,9 @@ impl Builder {
         self.biased(&name, outputs, activation, true)
     }
 
-    /// Adds squeeze-excite, which scales each channel by a gate between 0 and 1. The gate is the mean, a
-    /// layer to `squeezed` channels with this activation, and a layer back to all channels with a hard
-    /// sigmoid.
+    /// Adds squeeze-excite, which scales each channel by a gate between 0 and 1. Three steps compute the
+    /// gates: global average pooling, a layer to `squeezed` channels with this activation, and a layer back
+    /// to all channels with a hard sigmoid.
     pub fn squeeze_excite(&mut self, squeezed: usize, activation: Activation) -> &mut Self {
         let (name, map, channels) = (self.name("squeeze_excite"), self.at, self.channels());
         self.push(format!("{name}.pool"), Op::GlobalPool, channels);
