@@ -99,7 +99,7 @@ impl Stream {
 
 #[test]
 fn stream_switches_to_faster_kernels_with_the_same_scores() {
-    for gpu in common::gpus() {
+    for gpu in common::own_gpus() {
         for batch in [1, 2] {
             // During a stream, tuning finds nothing that is significantly faster about every second time.
             let replaced = (0..20).any(|_| is_replaced(&Stream::new(&gpu), batch));
@@ -140,7 +140,7 @@ fn is_replaced(stream: &Stream, batch: usize) -> bool {
 
 #[test]
 fn short_stream_starts_no_tuning() {
-    for gpu in common::gpus() {
+    for gpu in common::own_gpus() {
         let stream = Stream::new(&gpu);
         let mut count = 0;
         let until_stored = |at, _| {
@@ -162,7 +162,7 @@ fn short_stream_starts_no_tuning() {
 
 #[test]
 fn tuning_ends_with_its_stream() {
-    for gpu in common::gpus() {
+    for gpu in common::own_gpus() {
         let stream = Stream::new(&gpu);
         let long = TuneOptions { after: Duration::ZERO, budget: Duration::from_secs(600) };
         let (start, mut ended) = (Instant::now(), None);

@@ -352,7 +352,7 @@ fn luminance_texture_is_classified_like_the_grey_picture() {
 fn session_is_built_between_frames() {
     let scene = Scene::new(1_000_000_034).draw(96, 96).unwrap();
     let network = demo::classifier().unwrap();
-    for gpu in common::gpus() {
+    for gpu in common::own_gpus() {
         let building = || Session::building(&gpu, &network, [96, 96], Options::default()).unwrap();
         let mut pieces = building();
         let (mut frames, mut reported) = (0, Vec::new());

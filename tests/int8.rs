@@ -22,8 +22,8 @@ use goldcrest::{
 };
 use proptest::{prelude::*, test_runner::TestRunner};
 
-/// Every adapter, opened once per test: with one GL context for all tests, each would wait while another
-/// compiles its kernels, and wgpu treats a wait of some seconds as a deadlock.
+/// Every adapter, those of GL opened once per test: with one GL context for all tests, each would wait while
+/// another compiles its kernels, and wgpu treats a wait of some seconds as a deadlock.
 fn gpus() -> &'static [Gpu] {
     thread_local!(static OPENED: &'static [Gpu] = common::gpus().leak());
     OPENED.with(|opened| *opened)

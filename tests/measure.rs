@@ -31,7 +31,7 @@ fn steps_add_up_to_the_whole_run() {
     // Few and long steps, because reading the clock between them takes time too.
     let graph = network("mobilenet_v1@0.5");
     let mut clocks = 0;
-    for gpu in common::gpus().into_iter().filter(|gpu| gpu.has_timestamps()) {
+    for gpu in common::own_gpus().into_iter().filter(|gpu| gpu.has_timestamps()) {
         let device = Device::from(&gpu);
         // On a GPU a timestamp makes the next step wait, some 8 us on an H200.
         let input = Shape::new(if gpu.adapter().software { 1 } else { 64 }, 3, 224, 224);
@@ -85,7 +85,7 @@ fn needed_multiply_adds_match_the_graph() {
         assert_eq!(timing.steps.iter().map(|step| step.needed.macs).sum::<u64>(), costs.macs);
         timing.steps
     };
-    for gpu in common::gpus() {
+    for gpu in common::own_gpus() {
         let device = Device::from(&gpu);
         let [layers, blocks] = [Fuse::None, Fuse::Block].map(|fuse| needed(&device, fuse));
         assert!(blocks.len() < layers.len());

@@ -15,6 +15,7 @@ const MIN_EQUAL: f64 = 0.999;
 
 #[test]
 fn labels_match_torchvision() {
+    let devices = common::devices();
     for fixture in Fixture::networks() {
         let network = fixture.open_network();
         if !matches!(network.task, Task::Segment { .. }) {
@@ -25,13 +26,11 @@ fn labels_match_torchvision() {
             let input = fixture.input(case);
             let (dims, expected) = fixture.bytes_of(&format!("labels/{case}"));
             // The last picture is the smallest.
-            for device in
-                common::devices().into_iter().filter(|d| case + 1 == cases || !common::is_repeated(d))
-            {
+            for device in devices.iter().filter(|d| case + 1 == cases || !common::is_repeated(d)) {
                 let &[_, _, h, w] = input.dims() else { panic!("not a batch of pictures") };
                 let outputs = Outputs::Labels(None);
                 let options = Options { size: Some([h, w]), outputs, ..Options::default() };
-                let labels = Session::new(&device, &network, options).unwrap().run(&input).unwrap();
+                let labels = Session::new(device, &network, options).unwrap().run(&input).unwrap();
                 assert_eq!(labels.dims()[2..], dims);
                 let same = labels.data().iter().zip(&expected).filter(|(a, b)| **a == f32::from(**b));
                 let equal = same.count() as f64 / expected.len() as f64;
@@ -44,6 +43,7 @@ fn labels_match_torchvision() {
 
 #[test]
 fn feature_maps_match_the_library() {
+    let devices = common::devices();
     for fixture in Fixture::networks().into_iter().filter(|f| !f.recipe.features.is_empty()) {
         let network = fixture.open_network();
         let named: Vec<_> = network.features.iter().map(|f| (f.module.as_str(), f.stride)).collect();
@@ -53,13 +53,13 @@ fn feature_maps_match_the_library() {
         // The values must match the same modules' taps, which `golden.rs` compares with the library.
         let input = fixture.input(fixture.recipe.cases.len() - 1);
         let &[_, _, h, w] = input.dims() else { panic!("not a batch of pictures") };
-        for device in common::devices() {
+        for device in &devices {
             let options = Options { size: Some([h, w]), ..Options::default() };
-            let mut tapped = Session::new(&device, &network, Options { taps: true, ..options }).unwrap();
+            let mut tapped = Session::new(device, &network, Options { taps: true, ..options }).unwrap();
             tapped.run(&input).unwrap();
             let taps: HashMap<String, Tensor> = tapped.taps().unwrap().into_iter().collect();
             let options = Options { outputs: Outputs::Features, ..options };
-            let mut session = Session::new(&device, &network, options).unwrap();
+            let mut session = Session::new(device, &network, options).unwrap();
             let maps = session.run_all(&input).unwrap();
             for ((map, feature), (name, dims)) in maps.iter().zip(&network.features).zip(session.outputs()) {
                 assert_eq!((name, &map.dims()), (&feature.module, &&dims[..]));
@@ -86,6 +86,7 @@ const TIE: f32 = 1e-6;
 
 #[test]
 fn detections_match_torchvision() {
+    let devices = common::devices();
     let floats = |bytes: Vec<u8>| bytemuck::pod_collect_to_vec::<u8, f32>(&bytes);
     let mut counts = Vec::new();
     for fixture in Fixture::all("networks") {
@@ -104,10 +105,10 @@ fn detections_match_torchvision() {
                 .collect();
             let picture = fixture.picture(case);
             counts.push(expected.len());
-            for device in common::devices() {
+            for device in &devices {
                 let context = format!("{} case {case} on {device}", fixture.name);
                 let size = [picture.height(), picture.width()];
-                let mut session = Session::for_pictures(&device, &network, size, Options::default()).unwrap();
+                let mut session = Session::for_pictures(device, &network, size, Options::default()).unwrap();
                 let found = session.detect(&picture).unwrap();
                 assert_eq!(found.len(), expected.len(), "{context}");
                 let (mut edge_error, mut score_error) = (0.0f32, 0.0f32);

@@ -4,7 +4,7 @@ mod common;
 
 use std::{fs, path::Path};
 
-use common::gpus;
+use common::own_gpus;
 use goldcrest::{
     Options, Session, Startup,
     gpu::{Executor, Gpu},
@@ -17,7 +17,7 @@ use goldcrest::{
 
 /// A device on every adapter, with its cache files in `folder`.
 fn gpus_with_cache(folder: &Path) -> Vec<Gpu> {
-    gpus().into_iter().map(|gpu| gpu.cache_in(Some(folder.to_owned()))).collect()
+    own_gpus().into_iter().map(|gpu| gpu.cache_in(Some(folder.to_owned()))).collect()
 }
 
 fn start(gpu: &Gpu) -> Startup {
@@ -33,7 +33,7 @@ fn has_cache(gpu: &Gpu) -> bool {
 #[test]
 fn sessions_reuse_compiled_pipelines() {
     let network = Network::open("assets/seeded").unwrap();
-    for gpu in gpus() {
+    for gpu in own_gpus() {
         let mut reported = Vec::new();
         let progress = |done, of| reported.push((done, of));
         let first = pollster::block_on(Session::new_async(&gpu, &network, Options::default(), progress));
@@ -49,7 +49,7 @@ fn sessions_reuse_compiled_pipelines() {
 #[test]
 fn peak_bytes_include_the_weights() {
     let network = Network::open("assets/seeded").unwrap();
-    for gpu in gpus() {
+    for gpu in own_gpus() {
         let session = Session::new(&gpu, &network, Options::default()).unwrap();
         let slots = session.plan().unwrap().slot_bytes();
         let values = network.graph.nodes().map(|(_, node)| match &node.op {
@@ -63,7 +63,7 @@ fn peak_bytes_include_the_weights() {
 
 #[test]
 fn sessions_are_built_concurrently() {
-    for gpu in gpus() {
+    for gpu in own_gpus() {
         std::thread::scope(|scope| {
             for _ in 0..3 {
                 scope.spawn(|| start(&gpu));
@@ -77,7 +77,7 @@ fn sessions_are_built_concurrently() {
 fn first_rejected_kernel_is_named() {
     let network = Network::open("assets/seeded").unwrap();
     let options = Options::default();
-    for gpu in gpus() {
+    for gpu in own_gpus() {
         let plan = Plan::new(
             &network.graph,
             options.input_shape(&network),

@@ -59,7 +59,7 @@ fn run(gpu: &Gpu, graph: &Graph, options: &Options) -> Tensor {
 
 #[test]
 fn tuning_changes_only_the_time() {
-    for gpu in common::gpus() {
+    for gpu in common::own_gpus() {
         let mut calls = 0;
         let budget = Duration::from_millis(300);
         let tuning =
@@ -85,7 +85,7 @@ fn tuning_int8_changes_no_bit() {
     let mut graph = calibrated(&Cpu::new(Some(1)).unwrap(), &network(), &inputs[0]);
     let (last, _) = graph.nodes().last().unwrap();
     graph.node_mut(last).quantisation = Some(Affine::over(-9.0, 9.0));
-    for gpu in common::gpus() {
+    for gpu in common::own_gpus() {
         let budget = Duration::from_millis(300);
         let tuning = measure::tune(&gpu, &graph, &graph, &inputs, Element::F32, budget, |_| {}).unwrap();
         assert_eq!((tuning.blocks.sets, tuning.blocks.candidates), (1, 4), "{tuning:?}");
@@ -98,7 +98,7 @@ fn tuning_int8_changes_no_bit() {
 #[test]
 fn f16_error_is_that_of_the_worst_input() {
     let budget = Duration::from_millis(50);
-    for gpu in common::gpus().into_iter().filter(Gpu::has_f16) {
+    for gpu in common::own_gpus().into_iter().filter(Gpu::has_f16) {
         let tune = |inputs: &[Tensor]| {
             let graph = clamped_by(Activation::Identity);
             measure::tune(&gpu, &graph, &graph, inputs, Element::F16, budget, |_| {})
@@ -119,7 +119,7 @@ fn f16_error_is_that_of_the_worst_input() {
 #[test]
 fn winners_are_loaded_only_for_the_same_network() {
     let graph = network();
-    for gpu in common::gpus() {
+    for gpu in common::own_gpus() {
         let folder = tempfile::tempdir().unwrap();
         let gpu = gpu.cache_in(Some(folder.path().into()));
         let machine = gpu.machine(Element::F32);
@@ -173,7 +173,7 @@ fn auto_precision_is_the_faster_one() {
     let network = Network::open("assets/seeded").unwrap();
     let options = session::Options { size: Some([32, 32]), ..session::Options::default() };
     let input = options.input_shape(&network);
-    for gpu in common::gpus().into_iter().filter(Gpu::has_f16) {
+    for gpu in common::own_gpus().into_iter().filter(Gpu::has_f16) {
         let folder = tempfile::tempdir().unwrap();
         let gpu = gpu.cache_in(Some(folder.path().into()));
         let weights = session::weights_checksum(&network.graph);
@@ -236,7 +236,7 @@ fn requested_outputs_do_not_change_the_tuning_record() {
     let network = Network::open("assets/seeded").unwrap();
     let input = network.input_shape(1);
     let features = network.graph_for(Outputs::Features).unwrap();
-    for gpu in common::gpus() {
+    for gpu in common::own_gpus() {
         let folder = tempfile::tempdir().unwrap();
         let gpu = gpu.cache_in(Some(folder.path().into()));
         let record = TuningRecord { winners: Tuned::default(), ms: 1.0, error: 0.0, weights: 0 };
@@ -272,7 +272,7 @@ fn f16_sums_are_no_candidate_if_the_bias_overflows() {
 
 #[test]
 fn session_is_replaced_by_a_faster_one_between_inferences() {
-    for gpu in common::gpus() {
+    for gpu in common::own_gpus() {
         let folder = tempfile::tempdir().unwrap();
         let gpu = gpu.cache_in(Some(folder.path().into()));
         let network = Arc::new(Network::open("assets/seeded").unwrap());

@@ -108,11 +108,11 @@ const WHOLE: [(&str, u32); 4] =
 /// The region of a larger map that a kernel stores its output in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OutputRegion {
-    /// The map's shape.
+    /// The output's shape.
     pub part: Shape,
     /// The larger map's shape.
     pub whole: Shape,
-    /// Quads before the map in each picture of the larger one.
+    /// Quads before the output in each picture of the larger map.
     pub first: usize,
 }
 

@@ -100,8 +100,8 @@ pub struct Progress {
 
 /// Quantises the weights and maps of `network` to int8. `inputs` are preprocessed pictures, all of one shape
 /// `[1, C, H, W]`. They should resemble those that the network will see. `max_noise` is the limit on the
-/// noise of the outputs, a fraction such as [`DEFAULT_MAX_NOISE`]; as many layers as it requires stay in
-/// floating point. The same network and inputs give the same result on the same machine.
+/// noise of the outputs, a fraction such as [`DEFAULT_MAX_NOISE`]; layers stay in floating point where this
+/// limit requires it. The same network and inputs give the same result on the same machine.
 ///
 /// ```no_run
 /// # #[cfg(feature = "image")]

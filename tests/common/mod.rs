@@ -6,29 +6,55 @@ pub mod fixture;
 pub mod int8;
 pub mod textures;
 
-use std::{sync::Mutex, thread};
+use std::{
+    sync::{LazyLock, Mutex},
+    thread,
+};
 
 use goldcrest::{Device, Tensor, cpu::Cpu, gpu::Gpu, wgpu};
 
-/// Opens a device on every adapter of the machine, without the user's cache. `GOLDCREST_TEST_ADAPTERS` lists
-/// the required adapters, separated by commas, so that a missing driver is a failure. `gl` adds the adapters
-/// of GL: the same chips with another driver.
+/// Returns a device on every adapter of the machine, without the user's cache. `GOLDCREST_TEST_ADAPTERS`
+/// lists the required adapters, separated by commas, so that a missing driver is a failure. `gl` adds the
+/// adapters of GL: the same chips with another driver.
+///
+/// The tests of a program share the devices, so that SwiftShader compiles each pipeline only once. GL's
+/// devices are not shared: wgpu panics if a thread waits for GL's context for more than six seconds.
 pub fn gpus() -> Vec<Gpu> {
+    static SHARED: LazyLock<Vec<Gpu>> = LazyLock::new(|| opened(adapters(), wgpu::Features::empty()));
+    let gl = opened(gl_adapters(), wgpu::Features::empty());
+    complete(SHARED.iter().cloned().chain(gl).collect())
+}
+
+/// [`gpus`] for one test alone, for tests that measure times or count compiled pipelines.
+pub fn own_gpus() -> Vec<Gpu> {
     gpus_with(wgpu::Features::empty())
 }
 
-/// [`gpus`] as a host program creates them, with those of `features` that each adapter has.
+/// [`own_gpus`] as a host program creates them, with those of `features` that each adapter has.
 pub fn gpus_with(features: wgpu::Features) -> Vec<Gpu> {
+    complete(opened(adapters().into_iter().chain(gl_adapters()).collect(), features))
+}
+
+fn adapters() -> Vec<wgpu::Adapter> {
     let _ = env_logger::builder().is_test(true).try_init();
-    let required = std::env::var("GOLDCREST_TEST_ADAPTERS").unwrap_or_default();
-    let required: Vec<String> = required.split(',').map(str::to_lowercase).collect();
-    let mut adapters = pollster::block_on(goldcrest::gpu::adapters());
-    if required.iter().any(|required| required == "gl") {
-        let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
-        descriptor.backends = wgpu::Backends::GL;
-        let gl = wgpu::Instance::new(descriptor).enumerate_adapters(wgpu::Backends::GL);
-        adapters.extend(pollster::block_on(gl));
+    pollster::block_on(goldcrest::gpu::adapters())
+}
+
+fn gl_adapters() -> Vec<wgpu::Adapter> {
+    if !required().iter().any(|required| required == "gl") {
+        return Vec::new();
     }
+    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
+    descriptor.backends = wgpu::Backends::GL;
+    pollster::block_on(wgpu::Instance::new(descriptor).enumerate_adapters(wgpu::Backends::GL))
+}
+
+fn required() -> Vec<String> {
+    let required = std::env::var("GOLDCREST_TEST_ADAPTERS").unwrap_or_default();
+    required.split(',').map(str::to_lowercase).collect()
+}
+
+fn opened(adapters: Vec<wgpu::Adapter>, features: wgpu::Features) -> Vec<Gpu> {
     let open = |adapter: &wgpu::Adapter| {
         if features.is_empty() {
             return pollster::block_on(Gpu::from_adapter(adapter)).expect("the adapter gives a device");
@@ -41,11 +67,15 @@ pub fn gpus_with(features: wgpu::Features) -> Vec<Gpu> {
         let (device, queue) = pollster::block_on(adapter.request_device(&descriptor)).expect("a device");
         Gpu::from_device(adapter, device, queue)
     };
-    let gpus: Vec<Gpu> = adapters.iter().map(|adapter| open(adapter).cache_in(None)).collect();
+    adapters.iter().map(|adapter| open(adapter).cache_in(None)).collect()
+}
+
+/// Fails if an adapter is missing.
+fn complete(gpus: Vec<Gpu>) -> Vec<Gpu> {
     assert!(!gpus.is_empty(), "no adapter: install a Vulkan driver (scripts/test does)");
-    for required in &required {
+    for required in required() {
         let matches = |gpu: &Gpu| {
-            gpu.adapter().name.to_lowercase().contains(required) || gpu.adapter().backend == *required
+            gpu.adapter().name.to_lowercase().contains(&required) || gpu.adapter().backend == required
         };
         let found = gpus.iter().any(matches);
         assert!(found, "GOLDCREST_TEST_ADAPTERS requires the adapter {required}, which is missing");

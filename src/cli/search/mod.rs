@@ -32,10 +32,9 @@ use scores::Evaluated;
 #[command(
     after_help = "A supernet holds many networks that share weights. Each of its blocks is timed once on this \
     device, and the times are cached; the time of a network is predicted from its blocks. An evolutionary search \
-    finds the most accurate networks within the limit. The best ones are timed; those within the limit get new \
-    batch-norm statistics, and are evaluated on pictures that the search did not use. The winner is written to --out as a \
-    checkpoint that every command opens. \
-    If the search is interrupted, the same command continues it."
+    finds the most accurate networks within the limit. The best ones are timed, and the most accurate of those within \
+    the limit wins. Its accuracy is measured again, on pictures that the search did not use. The winner is written to \
+    --out as a checkpoint that every command opens. If the search is interrupted, the same command continues it."
 )]
 pub struct Search {
     /// Once-for-all supernet, such as ofa_mbv3_d234_e346_k357_w1.0: a file or folder [default: the built-in

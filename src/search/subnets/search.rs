@@ -21,7 +21,7 @@ const TIMED: usize = 4 * FINALISTS;
 /// A candidate that was timed, calibrated and evaluated.
 #[derive(Debug, Clone, Serialize)]
 pub struct Finalist {
-    /// The subnet, serialised as text.
+    /// The subnet. Serialisation writes it as text.
     #[serde(serialize_with = "text")]
     pub subnet: Subnet,
     /// The predicted milliseconds.
