@@ -10,7 +10,8 @@ use std::{
 use common::{
     fixture::Fixture,
     textures::{
-        identity_network, picture, preprocessing, read_buffer, read_texels, readable, run_texture, texture,
+        identity_network, newest, picture, preprocessing, read_buffer, read_texels, readable, run_texture,
+        texture,
     },
 };
 use goldcrest::{
@@ -28,7 +29,7 @@ use goldcrest::{
 fn sessions_share_an_encoder_and_match_results_from_pictures() {
     let scenes = [1_000_000_034, 1_000_000_011].map(|seed| Scene::new(seed).draw(240, 200).unwrap().picture);
     let size = [200, 240];
-    for gpu in common::gpus() {
+    for gpu in common::own_gpus() {
         let session = |network: goldcrest::Result<Network>| {
             Session::for_pictures(&gpu, &network.unwrap(), size, Options::default()).unwrap()
         };
@@ -115,8 +116,7 @@ fn labels_are_painted_at_the_size_of_each_texture() {
         }
         session.read_back(&mut encoder, &mut ring, 0).unwrap();
         gpu.queue().submit([encoder.finish()]);
-        gpu.device().poll(wgpu::PollType::wait_indefinitely()).unwrap();
-        let outputs = ring.poll().unwrap().unwrap().outputs;
+        let outputs = newest(&gpu, &mut ring).unwrap().outputs;
         let labels = session.segmentation_of(&outputs, [80, 96]).unwrap();
         let expected = mask::reference(labels.labels(), Shape::new(1, 1, 80, 96), [height, width]);
         let painted = read_texels(&gpu, &target, 4);
@@ -144,7 +144,7 @@ fn labels_are_painted_at_the_size_of_each_texture() {
 fn full_ring_drops_readbacks() {
     let how = preprocessing(Resize::Exact([8, 8]), None, Filter::Bilinear);
     let picture = picture(8, 8);
-    for gpu in common::gpus() {
+    for gpu in common::own_gpus() {
         let session =
             Session::for_pictures(&gpu, &identity_network(how, [8, 8]), [8, 8], Options::default()).unwrap();
         let source = session.source(&readable(&gpu, &picture), SourceOptions::default()).unwrap();
@@ -205,8 +205,7 @@ fn inference_in_parts_matches_the_whole() {
                 }
                 gpu.queue().submit([encoder.finish()]);
             }
-            gpu.device().poll(wgpu::PollType::wait_indefinitely()).unwrap();
-            let outputs = ring.poll().unwrap().unwrap().outputs;
+            let outputs = newest(&gpu, &mut ring).unwrap().outputs;
             assert_eq!(outputs[0].data(), expected[0].data(), "{budget:?} on {}", gpu.adapter());
             let mut encoder = gpu.device().create_command_encoder(&Default::default());
             assert!(session.encode_part(&mut encoder, &source, &parts, parts.count()).is_err());
@@ -259,9 +258,7 @@ fn count_boxes(gpu: &Gpu, network: &Network, pictures: &[Picture], min_score: f3
         session.encode_boxes(&mut encoder, &boxes).unwrap();
         session.read_back(&mut encoder, &mut ring, frame).unwrap();
         gpu.queue().submit([encoder.finish()]);
-        gpu.device().poll(wgpu::PollType::wait_indefinitely()).unwrap();
-
-        let readback = ring.poll().unwrap().unwrap();
+        let readback = newest(gpu, &mut ring).unwrap();
         let mut expected = session.detections_of(&readback.outputs, readback.picture).unwrap();
         expected.retain(|found| found.score >= min_score);
         let found: Vec<BoxInstance> = bytemuck::pod_collect_to_vec(&read_buffer(gpu, boxes.instances()));
@@ -396,7 +393,7 @@ fn session_is_built_between_frames() {
 fn readback_contains_the_device_time() {
     let network = demo::classifier().unwrap();
     let scene = Scene::new(3).draw(224, 224).unwrap().picture;
-    for gpu in common::gpus() {
+    for gpu in common::own_gpus() {
         let session = Session::for_pictures(&gpu, &network, [224, 224], Options::default()).unwrap();
         let source = session.source(&readable(&gpu, &scene), SourceOptions::default()).unwrap();
         let mut ring = session.ring(1).unwrap();
@@ -454,8 +451,7 @@ fn results_are_in_pixels_of_the_source() {
             session.encode(&mut encoder, &source).unwrap();
             assert!(session.read_back(&mut encoder, &mut ring, 0).unwrap());
             gpu.queue().submit([encoder.finish()]);
-            gpu.device().poll(wgpu::PollType::wait_indefinitely()).unwrap();
-            ring.poll().unwrap().unwrap()
+            newest(&gpu, &mut ring).unwrap()
         };
         let (labels, boxes) = (read(&segment), read(&detect));
         assert_eq!((labels.picture, boxes.picture), ([rows, columns], [rows, columns]));

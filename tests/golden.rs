@@ -35,14 +35,16 @@ const F16_TOLERANCE: f64 = 1e-2;
 /// [`session::MAX_F16_ERROR`], and so f16 has to be requested.
 const F16_TOLERANCE_PER_PIXEL: f64 = 2e-2;
 
-/// Networks with every kind of block: with and without expansion, squeeze-excite and a depthwise layer at the
-/// start. On devices that repeat another's shaders only these run in every schedule, because SwiftShader
-/// would need more than half of the time for the fused blocks of all.
-const EVERY_BLOCK: [&str; 4] = [
+/// Networks with every kind of block: with and without expansion, squeeze-excite, a depthwise layer at the
+/// start, dilation and TensorFlow's padding. On devices that repeat another's shaders only these run in every
+/// schedule, because the fused blocks of all networks would take SwiftShader more than half of this test's
+/// time.
+const EVERY_BLOCK: [&str; 5] = [
     "timm-mobilenetv1_100",
     "torchvision-mobilenet_v2",
     "torchvision-mobilenet_v3_large",
     "timm-mobilenetv4_conv_small",
+    "transformers-mobilenet_v2_segmentation",
 ];
 
 /// Looser, because a tap has at most 64 values, and only few of them may be far from zero.

@@ -188,7 +188,7 @@ pub enum Backend {
 /// The storage type of feature maps and weights.
 #[derive(Clone, Copy, Default, ValueEnum)]
 pub enum Stored {
-    /// f16 if tuning finds it faster and accurate enough, else f32
+    /// f16 if `goldcrest tune` has found it faster and accurate enough here, else f32
     #[default]
     Auto,
     /// 32-bit floating point

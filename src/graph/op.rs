@@ -39,7 +39,8 @@ pub enum Op {
     /// `[N, A K, H, W]` becomes `[N, H W A, 1, K]`.
     Softmax(usize),
     /// Boxes, decoded from the first input's four offset channels per anchor: `[N, 4, 1, boxes]`, left, top,
-    /// right and bottom in pixels of the picture. The other inputs are the levels; only their sizes are used.
+    /// right and bottom in pixels of the network's input. The other inputs are the levels; only their sizes
+    /// are used.
     Boxes(Arc<Anchors>),
     /// The best of [`Op::Softmax`]'s scores per class; see [`Select`].
     Select(Select),

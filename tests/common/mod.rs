@@ -17,17 +17,26 @@ use goldcrest::{Device, Tensor, cpu::Cpu, gpu::Gpu, wgpu};
 /// lists the required adapters, separated by commas, so that a missing driver is a failure. `gl` adds the
 /// adapters of GL: the same chips with another driver.
 ///
-/// The tests of a program share the devices, so that SwiftShader compiles each pipeline only once. GL's
+/// The tests of a program share the devices, so that SwiftShader rarely compiles a pipeline twice. GL's
 /// devices are not shared: wgpu panics if a thread waits for GL's context for more than six seconds.
 pub fn gpus() -> Vec<Gpu> {
-    static SHARED: LazyLock<Vec<Gpu>> = LazyLock::new(|| opened(adapters(), wgpu::Features::empty()));
-    let gl = opened(gl_adapters(), wgpu::Features::empty());
-    complete(SHARED.iter().cloned().chain(gl).collect())
+    static SHARED: LazyLock<Vec<Gpu>> = LazyLock::new(|| {
+        let shared = adapters().into_iter().filter(|adapter| !is_gl(adapter));
+        opened(shared.collect(), wgpu::Features::empty())
+    });
+    // `adapters` has those of GL too, if there are no others.
+    let gl = adapters().into_iter().filter(is_gl).chain(gl_adapters());
+    complete(SHARED.iter().cloned().chain(opened(gl.collect(), wgpu::Features::empty())).collect())
 }
 
-/// [`gpus`] for one test alone, for tests that measure times or count compiled pipelines.
+/// [`gpus`] for one test alone: for tests that measure times, count compiled pipelines, or expect several
+/// readbacks at once.
 pub fn own_gpus() -> Vec<Gpu> {
     gpus_with(wgpu::Features::empty())
+}
+
+fn is_gl(adapter: &wgpu::Adapter) -> bool {
+    adapter.get_info().backend == wgpu::Backend::Gl
 }
 
 /// [`own_gpus`] as a host program creates them, with those of `features` that each adapter has.

@@ -1,8 +1,10 @@
 //! Textures that contain pictures, and sessions that read them.
 
+use std::time::{Duration, Instant};
+
 use goldcrest::{
     Session, Tensor,
-    gpu::{Gpu, Source},
+    gpu::{Gpu, Readback, Ring, Source},
     graph::{Extent, Graph, Op},
     session::SourceOptions,
     tasks::Picture,
@@ -126,10 +128,23 @@ pub fn run_source(gpu: &Gpu, session: &Session, source: &Source) -> Vec<Tensor> 
     session.encode(&mut encoder, source).unwrap();
     assert!(session.read_back(&mut encoder, &mut ring, 7).unwrap());
     gpu.queue().submit([encoder.finish()]);
-    gpu.device().poll(wgpu::PollType::wait_indefinitely()).unwrap();
-    let readback = ring.poll().unwrap().expect("the device is done");
+    let readback = newest(gpu, &mut ring).unwrap();
     assert_eq!((readback.frame, ring.dropped()), (7, 0));
     readback.outputs
+}
+
+/// Waits for the device, and returns the ring's newest readback. Another test's wait on the same device may
+/// have taken the mapping, and reports it a moment later.
+pub fn newest(gpu: &Gpu, ring: &mut Ring) -> goldcrest::Result<Readback> {
+    let begun = Instant::now();
+    loop {
+        gpu.device().poll(wgpu::PollType::wait_indefinitely()).unwrap();
+        if let Some(readback) = ring.poll()? {
+            return Ok(readback);
+        }
+        assert!(begun.elapsed() < Duration::from_secs(60), "the ring has no readback");
+        std::thread::yield_now();
+    }
 }
 
 /// Preprocessing with crops that are centred half to even.
