@@ -366,9 +366,9 @@ pub struct Sums {
     pub pixels: u32,
 }
 
-/// Returns the launch. With splits a projection's partial sums are stored in `sums`, for [`super::reduce`],
-/// and `y` is not written. With `pool`, `sums` instead holds each tile's sums of the depthwise outputs, one
-/// row per tile.
+/// Returns the launch. If a projection is split ([`Tile::splits`]), its partial sums are stored in `sums`,
+/// for [`super::reduce`], and `y` is not written. With `pool`, `sums` instead holds each tile's sums of the
+/// depthwise outputs, one row per tile.
 ///
 /// The tile must be [trimmed](Tile::trimmed); its height, its width and its workgroup size must be powers of
 /// two.

@@ -116,7 +116,8 @@ impl BlockInt8<'_> {
         expanding.max(tile.run + depthwise::span(self.convs.depthwise, tile.run) as u32)
     }
 
-    /// Returns the effort of an invocation. The costs of bytes are those of [`product_int8`].
+    /// Returns the effort of an invocation. The costs of matrix products and of rescaling are those of
+    /// [`product_int8`].
     pub fn effort(&self, shapes: Shapes, machine: &Machine, tile: Tile) -> Effort {
         let inputs = shapes.x.quads();
         let each = |items: u32| f64::from(items.div_ceil(tile.threads));

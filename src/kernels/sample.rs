@@ -252,8 +252,8 @@ pub fn reference(sampling: &Sampling, y: Shape, texel: impl Fn(u32, u32) -> [f32
     })
 }
 
-/// Returns the reference, in plain loops, of the colour of planes at a column and row of luma. `size` is the
-/// columns and rows of chroma.
+/// Returns the reference for planes: a function from a column and row of luma to the colour there. `size` is
+/// the columns and rows of chroma.
 pub fn colours(
     planes: &Planes,
     size: [u32; 2],
