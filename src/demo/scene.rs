@@ -77,8 +77,8 @@ pub struct Scene {
 /// The most things in a scene of [`Scene::new`].
 pub const MOST_THINGS: usize = 5;
 
-/// No network was trained on scenes with this seed or a higher one. Those below [`SEARCHED`] are for
-/// evaluation only.
+/// No network was trained on scenes with this seed or a higher one. Scenes from this seed up to [`SEARCHED`]
+/// are for evaluation only.
 pub const HELD_OUT: u64 = 1_000_000_000;
 
 /// Scenes with this seed or a higher one are for comparing candidates in a search.

@@ -46,8 +46,8 @@ pub struct Node {
     pub inputs: Vec<NodeId>,
     /// The quantisation of its value, if it is stored as int8.
     pub quantisation: Option<Affine>,
-    /// The weight scale of each output of a convolution, if its weights are integers from -128 to 127
-    /// times that scale.
+    /// The weight scale of each output of a convolution, if its weights are integer multiples of that scale:
+    /// from -127 to 127, or from -128 in networks that were quantised with torch.
     pub weight_scales: Option<Arc<[f32]>>,
 }
 
