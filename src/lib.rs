@@ -88,7 +88,7 @@
 //! | `study` | experiments on a paper's claims, and their report: `study`, `measure::report` |
 //! | `translate` | kernels as SPIR-V, MSL, HLSL and GLSL: `kernels::translate` |
 //! | `static-dxc` | Direct3D's compiler DXC, linked into the program (x86-64 Windows) |
-//! | `cli` (default) | the `goldcrest` program and all features above except `static-dxc`; libraries switch it off |
+//! | `cli` (default) | the `goldcrest` program and all features above except `static-dxc`; programs that embed the crate set `default-features = false` |
 //!
 //! There is one [`Error`] type; an error names the file, tensor or layer at fault, if there is one. The crate logs
 //! through [`log`] and prints nothing.

@@ -32,9 +32,9 @@ pub struct BoxInstance {
     pub unused: u32,
 }
 
-/// Returns the launch over one picture's candidates `x` from [`suppress`], `[1, 4, classes, pairs]` without
-/// the background's class, with boxes in pixels of an input of this height and width, for at most `most`
-/// instances.
+/// Returns the launch over one picture's candidates `x` from [`suppress`]: `[1, 4, classes, pairs]` without
+/// the background's class. It makes at most `most` instances. `height` and `width` are the size in pixels of
+/// the network's input, to which the boxes refer.
 pub fn launch(x: Shape, [height, width]: [usize; 2], most: usize, vertices: u32) -> Launch {
     let slots = 2 * x.w;
     Launch {

@@ -220,9 +220,9 @@ pub fn study_until(
     study(devices, settings, &progress, stop)
 }
 
-/// [`study_until`] for browsers, where nothing may block: it waits for the future that `watch` returns before
-/// each measurement and after each experiment. The CPU computes in the calling thread. On native targets it
-/// blocks.
+/// [`study_until`] for browsers, where nothing may block: before each measurement and after each experiment,
+/// it calls `watch` and waits for the future that it returns. The CPU computes in the calling thread. On
+/// native targets it blocks.
 ///
 /// # Errors
 /// As `study`.

@@ -14,8 +14,8 @@ use crate::{
 /// The names of a batch norm's tensors.
 const NORM: [&str; 4] = ["weight", "bias", "running_mean", "running_var"];
 
-/// A subnet extracted from a supernet: tensors with the names of once-for-all's plain networks, and a
-/// configuration. Its batch norms have the supernet's statistics, which fit only the largest subnet.
+/// A subnet extracted from a supernet: tensors, named as in once-for-all's networks that are not supernets,
+/// and a configuration. Its batch norms have the supernet's statistics, which fit only the largest subnet.
 /// [`crate::search::calibrate`] recomputes them for other subnets.
 #[derive(Debug, Clone)]
 pub struct Slice {
