@@ -120,19 +120,9 @@ pub fn tune(
     budget: Duration,
     mut progress: impl FnMut(f64),
 ) -> Result<Tuning> {
-    // Not generic, and so compiled once: a future is compiled by every crate that waits for it.
-    fn tune(
-        gpu: &Gpu,
-        graph: &Graph,
-        scores: &Graph,
-        inputs: &[Tensor],
-        element: Element,
-        budget: Duration,
-        progress: &mut dyn FnMut(f64),
-    ) -> Result<Tuning> {
-        pollster::block_on(tune_async(gpu, graph, scores, inputs, element, budget, progress))
-    }
-    tune(gpu, graph, scores, inputs, element, budget, &mut progress)
+    // A program compiles one future for all its closures.
+    let progress: &mut dyn FnMut(f64) = &mut progress;
+    pollster::block_on(tune_async(gpu, graph, scores, inputs, element, budget, progress))
 }
 
 /// Tunes `graph` for about `budget`, or for one round if that takes longer. `progress` is called with the

@@ -323,7 +323,9 @@ fn facts(lab: &Lab) -> Vec<(String, String)> {
     }
     let mode = if lab.quick() { "quick: a few runs of a few cases" } else { "full" };
     fact("Mode", mode.into());
-    fact("Precision", "f32, and int8 in E8; random weights, because times do not depend on them, except for the trained networks of E8 and E9".into());
+    let precision = "f32, and int8 in E8; random weights, because times do not depend on them, except for the trained \
+                     networks of E8 and E9";
+    fact("Precision", precision.into());
     let step = clock_resolution().as_secs_f64();
     let clock = match step < 1e-5 {
         true => format!("steps of {:.2} µs", 1e6 * step),
