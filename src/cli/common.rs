@@ -268,9 +268,6 @@ impl Engine {
 
     /// Opens the device. A named adapter is used even if it is a software adapter.
     pub fn open(&self) -> Result<Device> {
-        if self.threads.is_some() && (self.backend == Backend::Gpu || self.adapter.is_some()) {
-            bail!("--threads applies to the CPU only, but a graphics adapter was requested");
-        }
         let device = match self.backend {
             Backend::Cpu if self.adapter.is_some() => {
                 bail!("--adapter names a graphics adapter, but --backend is cpu")
@@ -297,6 +294,9 @@ impl Engine {
     pub fn gpu(&self) -> Result<Gpu> {
         if self.backend == Backend::Cpu {
             bail!("--backend cpu: this command needs a graphics adapter");
+        }
+        if self.threads.is_some() {
+            bail!("--threads applies to the CPU only, not to graphics adapters");
         }
         let gpu = quietly(|| Gpu::open(self.adapter.as_deref()))?;
         if gpu.adapter().software {

@@ -18,6 +18,10 @@ use serde_json::json;
 use super::common::{self, Engine, Weights, json, progress};
 
 #[derive(Args)]
+#[command(
+    after_help = "Tuning needs a graphics adapter, and --fuse auto. With --precision auto, f32 is tuned, and f16 if \
+    the adapter supports it."
+)]
 pub struct Tune {
     #[command(flatten)]
     weights: Weights,

@@ -210,7 +210,7 @@ impl Executor {
         &self.summaries
     }
 
-    /// Bytes of each slot.
+    /// Bytes of each slot, a reusable buffer for feature maps.
     pub fn slots(&self) -> impl Iterator<Item = u64> {
         self.slots.iter().map(|slot| 4 * slot.len() as u64)
     }

@@ -60,8 +60,9 @@ pub struct Cpu {
 }
 
 impl Cpu {
-    /// Starts `threads` threads, or one per available core. With one thread, and in a browser, the caller's thread
-    /// computes; [`Cpu::with_threads`] uses threads in browsers.
+    /// Starts `threads` threads, or one per available core. With one thread it starts none, except in builds
+    /// with debug assertions. In a browser it never starts any; [`Cpu::with_threads`] uses threads there. If
+    /// none is started, the caller's thread computes.
     ///
     /// # Errors
     /// [`Error::Device`] if the system cannot start the threads.

@@ -19,8 +19,8 @@ pub struct FileSet {
 }
 
 impl FileSet {
-    /// Adds a file, or a folder with all files in it, those that links in it lead to, and those created in it
-    /// later. Missing files, pipes and devices are ignored.
+    /// Adds a file, or a folder with all files in it, including those created later. Links in a folder are
+    /// followed. Missing files, pipes and devices are ignored.
     pub fn insert(&mut self, path: impl AsRef<Path>) {
         let path = path.as_ref();
         let Ok(kind) = fs::metadata(path).map(|found| found.file_type()) else { return };

@@ -40,8 +40,9 @@ impl Boxes {
 }
 
 impl Executor {
-    /// Prepares the search for the best `most` boxes on the device: `suppress` over `candidates` and
-    /// `boxes`, then `rank`.
+    /// Prepares the search for the best `most` boxes on the device. The values are the candidates and their
+    /// boxes. The launches are those of [`kernels::suppress`](crate::kernels::suppress) and
+    /// [`kernels::rank`](crate::kernels::rank), which run in this order.
     ///
     /// # Errors
     /// [`Error::Memory`](crate::Error::Memory) and [`Error::Device`](crate::Error::Device) if the device

@@ -236,7 +236,8 @@ impl<'a> Convs<'a> {
         }
     }
 
-    /// Returns the effort of an invocation; with `pool` it adds up tiles for squeeze-excite.
+    /// Returns the effort of an invocation. With `pool` this includes the sums of depthwise outputs for
+    /// squeeze-excite.
     pub fn effort(self, shapes: Shapes, pool: bool, tile: Tile) -> Effort {
         let (inputs, outputs) = (shapes.x.quads(), shapes.y.quads());
         let slices = tile.slices(inputs, outputs);

@@ -171,8 +171,8 @@ pub trait LayerKernel: Sync {
         None
     }
 
-    /// Returns the int8 weights, output parameters and table that it binds for an int8 layer, as words, by the
-    /// binding's name. Bindings that it does not read are left out.
+    /// Returns the words that it binds for an int8 layer, by the binding's name: weights, output parameters,
+    /// and the lookup table of an activation that needs one. Bindings that it does not read are left out.
     fn words(&self, _layer: &Layer, _machine: &Machine, _tile: Tile) -> Vec<(&'static str, Vec<u32>)> {
         Vec::new()
     }

@@ -75,7 +75,8 @@ pub(super) fn position_overflow(x: Shape, y: Shape) -> Option<String> {
     (!fit).then(|| format!("scaling {}x{} to {}x{} overflows 32-bit positions", x.h, x.w, y.h, y.w))
 }
 
-/// Returns whether the positions of `outputs` among `size` pixels fit into the kernels' 32-bit integers.
+/// Returns whether the kernels' 32-bit integers suffice to resize an axis of `size` pixels to `outputs`
+/// pixels.
 pub fn positions_fit(size: usize, outputs: usize) -> bool {
     let most = |n: usize| n.checked_mul(2 * size.max(1)).is_some_and(|n| u32::try_from(n).is_ok());
     most(outputs) && u32::try_from(2 * outputs).is_ok()

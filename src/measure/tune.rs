@@ -213,8 +213,8 @@ pub async fn tune_async(
 }
 
 /// Measures the kernels of every layer that has a choice: of each kind of kernel, the candidates that the
-/// cost model predicts to be fastest, at most `each` of them. Every round runs plans with one kernel per
-/// layer until all candidates are measured. On native targets the future blocks.
+/// cost model predicts to be fastest, at most `each` of them. Layers are not fused. Every round runs as many
+/// plans as are needed to measure all candidates. On native targets the future blocks.
 ///
 /// # Errors
 /// As [`tune_async`].
@@ -230,14 +230,11 @@ pub async fn layer_times(
     let inputs = std::slice::from_ref(picture);
     let bench = Bench { gpu, graph, scores: graph, input, machine, inputs };
     let mut measured = Vec::new();
-    let (mut done, layers) = (0, Plan::layer_candidates(graph, input, machine, each)?);
+    let layers = Plan::layer_candidates(graph, input, machine, each)?;
     let alone = |kernels| (Fuse::None, Tuned { kernels, ..Tuned::default() });
     let name = |_: &Plan, step: &Step| Some(step.name().to_string());
-    let more = || {
-        done += 1;
-        done < rounds * plans_per_round(&layers)
-    };
-    bench.measure_candidates(&layers, &mut measured, alone, name, more).await?;
+    let mut plans = 0..rounds * plans_per_round(&layers);
+    bench.measure_candidates(&layers, &mut measured, alone, name, || plans.next().is_some()).await?;
     Ok(measured)
 }
 
@@ -305,10 +302,11 @@ impl Bench<'_> {
         Ok(executor)
     }
 
-    /// Measures all candidates, and returns the winner of each set: the fastest candidate, if it beats
-    /// the first one, the cost model's choice, by `MARGIN`. Appends all times to `measured`. `options_of` converts
-    /// one candidate per set to the options of a plan; `layer_of` returns the layer by which a step's set is named.
-    /// At least one round is run; rounds are repeated while `more` returns true.
+    /// Measures all candidates, and returns the winner of each set: the fastest candidate, if it beats the
+    /// first one, the cost model's choice, by `MARGIN`. Appends all times to `measured`. `options_of`
+    /// converts one candidate per set to the options of a plan; `layer_of` returns the layer by which a
+    /// step's set is named. Calls `more` before each plan, and stops when it returns false, but not before
+    /// the end of the first round.
     async fn measure_candidates<T: Copy + Display>(
         &self,
         sets: &[CandidateSet<T>],
@@ -322,37 +320,35 @@ impl Bench<'_> {
             sets.iter().map(|c| vec![Vec::new(); c.candidates.len()]).collect();
         let index_by_layer: BTreeMap<&str, usize> =
             sets.iter().enumerate().map(|(i, c)| (c.layer.as_str(), i)).collect();
-        let mut rounds = 0;
-        'rounds: while !sets.is_empty() && (rounds == 0 || more()) {
-            for at in 0..plans_per_round(sets) {
-                if !more() && rounds > 0 {
-                    break 'rounds;
-                }
-                let (fuse, tuned) = options_of(candidates_of_plan(sets, at));
-                let plan = self.plan(fuse, tuned)?;
-                let set_of_step: Vec<Option<usize>> = plan
-                    .steps
-                    .iter()
-                    .map(|step| index_by_layer.get(layer_of(&plan, step)?.as_str()).copied())
-                    .collect();
-                let mut executor = self.executor(&plan).await?;
-                for _ in 0..RUNS {
-                    give_way().await;
-                    let mut spent = vec![0.0; sets.len()];
-                    for (index, time) in set_of_step.iter().zip(executor.step_times(&self.inputs[0]).await?) {
-                        if let Some(set) = *index {
-                            spent[set] += time;
-                        }
+        let round = plans_per_round(sets);
+        let mut done = 0;
+        // `more` also reports the progress of the first round.
+        while round > 0 && (more() || done < round) {
+            let at = done % round;
+            let (fuse, tuned) = options_of(candidates_of_plan(sets, at));
+            let plan = self.plan(fuse, tuned)?;
+            let set_of_step: Vec<Option<usize>> = plan
+                .steps
+                .iter()
+                .map(|step| index_by_layer.get(layer_of(&plan, step)?.as_str()).copied())
+                .collect();
+            let mut executor = self.executor(&plan).await?;
+            for _ in 0..RUNS {
+                give_way().await;
+                let mut spent = vec![0.0; sets.len()];
+                for (index, time) in set_of_step.iter().zip(executor.step_times(&self.inputs[0]).await?) {
+                    if let Some(set) = *index {
+                        spent[set] += time;
                     }
-                    for ((of_set, set), time) in times.iter_mut().zip(sets).zip(spent) {
-                        // A plan without a step of this set does not measure it.
-                        if time > 0.0 {
-                            of_set[at % set.candidates.len()].push(time);
-                        }
+                }
+                for ((of_set, set), time) in times.iter_mut().zip(sets).zip(spent) {
+                    // A plan without a step of this set does not measure it.
+                    if time > 0.0 {
+                        of_set[at % set.candidates.len()].push(time);
                     }
                 }
             }
-            rounds += 1;
+            done += 1;
         }
         let mut winners = BTreeMap::new();
         for (set, of_set) in sets.iter().zip(times) {
@@ -364,7 +360,6 @@ impl Bench<'_> {
             measured.extend(seen.map(|((candidate, cycles), ns)| Measured {
                 layer: set.layer.clone(),
                 candidate: candidate.to_string(),
-
                 predicted_us: 1e6 * cycles / self.machine.rates.clock,
                 us: ns / 1e3,
             }));
@@ -374,6 +369,7 @@ impl Bench<'_> {
             }
         }
         let candidates = sets.iter().map(|c| c.candidates.len()).sum();
+        let rounds = done.checked_div(round).unwrap_or(0);
         Ok((winners, Tally { sets: sets.len(), candidates, rounds }))
     }
 

@@ -76,7 +76,10 @@ impl<'a> Lab<'a> {
             on_progress: Box::new(on_progress),
             stop,
         };
-        for device in devices {
+        // Experiments compare the first device, a graphics adapter, with the second, the CPU.
+        let (gpus, cpus): (Vec<&Device>, Vec<&Device>) =
+            devices.iter().partition(|device| matches!(device, Device::Gpu(_)));
+        for device in gpus.into_iter().chain(cpus) {
             let label = match device {
                 Device::Gpu(gpu) if gpu.adapter().software => "software GPU",
                 Device::Gpu(_) => "GPU",

@@ -167,8 +167,8 @@ pub type Waiting<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
 /// The source of the claims.
 const PAPER: &str = "after Zhang, Research and Development of Lightweight Neural Network Mobilenet";
 
-/// Runs the experiments on `devices`, which start with a graphics adapter if there is one. Calls `progress`
-/// with the number of finished experiments, their total, and what is being measured.
+/// Runs the experiments on a graphics adapter, the CPU, or both, in any order. Calls `progress` with the
+/// number of finished experiments, their total, and what is being measured.
 ///
 /// ```no_run
 /// use goldcrest::{cpu::Cpu, measure::report::page, session::Device, study::{Mode, Settings, study}};
@@ -222,7 +222,7 @@ pub fn study_until(
 
 /// [`study_until`] for browsers, where nothing may block: before each measurement and after each experiment,
 /// it calls `watch` and waits for the future that it returns. The CPU computes in the calling thread. On
-/// native targets it blocks.
+/// native targets `study_async` blocks.
 ///
 /// # Errors
 /// As `study`.

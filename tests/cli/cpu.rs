@@ -168,6 +168,7 @@ fn unsupported_options_are_refused_on_the_cpu() {
         }
     }
     refused(goldcrest(["tune", "--weights", SEEDED, "--backend", "cpu"]), &["--backend", "graphics adapter"]);
+    refused(goldcrest(["tune", "--weights", SEEDED, "--threads", "1"]), &["--threads", "graphics adapters"]);
     let inspect = |more: &[&str]| {
         let mut command = goldcrest(["inspect", "--weights", SEEDED, "--backend", "cpu"]);
         command.args(more);

@@ -96,6 +96,7 @@ fn named_networks_are_inspected_one_at_a_time() {
         (&["--networks", "mobilenet_v1,mobilenet_v2"][..], "--shaders"),
         (&["--networks", "all"], "--shaders"),
         (&["--networks", "mobilenet_v2", "--machine", "rdna3", "--adapter", "llvmpipe"], "--machine"),
+        (&["--networks", "mobilenet_v2", "--baseline", "--threads", "1"], "--threads"),
     ] {
         let mut command = goldcrest(["inspect"]);
         command.args(args);

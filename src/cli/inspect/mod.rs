@@ -245,8 +245,11 @@ impl Inspect {
     fn target(&self) -> Result<Target> {
         let element = self.engine.precision().element().unwrap_or_default();
         let of = |machine: Machine, words: String| Target::Machine(Machine { element, ..machine }, words);
-        if self.engine.is_named() && (self.baseline || self.machine.is_some()) {
-            bail!("--baseline and --machine do not plan for a device, but --adapter or --backend names one");
+        let named = self.engine.is_named() || self.engine.is_cpu();
+        if named && (self.baseline || self.machine.is_some()) {
+            bail!(
+                "--baseline and --machine plan for no device, but --adapter, --backend or --threads names one"
+            );
         }
         if let Some(card) = self.machine.as_deref().and_then(Card::named) {
             let machine = Machine { matrices: card.matrices(element), ..card.machine() };

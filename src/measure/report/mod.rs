@@ -76,7 +76,7 @@ pub struct Claim {
 pub enum Outcome {
     /// The measurements agree with it.
     Agrees,
-    /// Some of the measurements agree with it.
+    /// It holds for some of its parts, networks or machines, but not for all.
     Partly,
     /// The measurements contradict it.
     Contradicts,

@@ -135,8 +135,9 @@ impl Session {
     /// Creates non-maximum suppression on the device. Its results stay there for instanced drawing: one
     /// instance of `vertices` vertices per box with a score of at least `min_score`, in the order of
     /// [`Session::detections_of`], with coordinates as fractions of the source's picture. Device and CPU may
-    /// differ for overlaps that round to the threshold. Boxes and scores that are not finite are left out.
-    /// Create it once; each frame only [records](Self::encode_boxes) it.
+    /// differ for two boxes whose overlap is within rounding of the detector's `iou_threshold`. Boxes and
+    /// scores that are not finite are left out. Create it once; each frame only [records](Self::encode_boxes)
+    /// it.
     ///
     /// ```no_run
     /// # use goldcrest::{Session, gpu::Boxes, kernels::rank::BoxInstance};

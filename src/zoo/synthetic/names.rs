@@ -9,7 +9,7 @@ use crate::Error;
 const SIMILAR: usize = 3;
 
 /// All names for [`network`](super::network): [`NAMES`], then `library/name` for each named network of a
-/// library. If a name has several structures, the others are `library/name/variant`.
+/// library. If several structures share a name, the first has it, and the others are `library/name/variant`.
 pub fn names() -> Vec<String> {
     let short = NAMES.iter().map(|name| (*name).to_owned());
     short.chain(published::all().map(published::name)).collect()
