@@ -100,7 +100,8 @@ impl Stream {
 #[test]
 fn stream_switches_to_faster_kernels_with_the_same_scores() {
     for gpu in common::own_gpus() {
-        for batch in [1, 2] {
+        let most = if common::is_repeated(&(&gpu).into()) { 1 } else { 2 };
+        for batch in 1..=most {
             // During a stream, tuning finds nothing that is significantly faster about every second time.
             let replaced = (0..20).any(|_| is_replaced(&Stream::new(&gpu), batch));
             assert!(replaced, "{} in batches of {batch}", gpu.adapter());
@@ -140,7 +141,8 @@ fn is_replaced(stream: &Stream, batch: usize) -> bool {
 
 #[test]
 fn short_stream_starts_no_tuning() {
-    for gpu in common::own_gpus() {
+    // When tuning starts does not depend on the adapter.
+    for gpu in common::own_gpus().into_iter().take(1) {
         let stream = Stream::new(&gpu);
         let mut count = 0;
         let until_stored = |at, _| {

@@ -23,10 +23,11 @@ pub(super) struct PictureSetup {
 
 impl Session {
     /// Builds a session for pictures of `[rows, columns]`, to be run by [`Session::classify`],
-    /// [`Session::segment`], [`Session::detect`] or, if built with [`Outputs::Embedding`],
-    /// [`Session::embed`]. Whatever the options say, the network's preprocessing determines the size of the
-    /// input, and its task determines which outputs there are, with two exceptions: a set [`Options::size`]
-    /// is used, for example to segment faster, and [`Outputs::Embedding`] is kept.
+    /// [`Session::segment`], [`Session::detect`] or, if built with [`Outputs::Embedding`] or for a network
+    /// without a classifier, [`Session::embed`]. Whatever the options say, the network's preprocessing
+    /// determines the size of the input, and its task determines which outputs there are, with two
+    /// exceptions: a set [`Options::size`] is used, for example to segment faster, and [`Outputs::Embedding`]
+    /// is kept.
     ///
     /// # Errors
     /// As [`Session::new`]; [`Error::Input`] if pictures of that size cannot be scaled for the network, if its

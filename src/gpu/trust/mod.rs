@@ -62,8 +62,8 @@ fn tolerance(element: Element) -> f64 {
     }
 }
 
-/// Runs every kernel that the device supports on an odd shape, in f32 and, if available, in f16, and
-/// compares it with its reference.
+/// Runs every kernel that the device supports, in f32 and, if available, in f16, and compares the results
+/// with those of its reference. Most of the maps have odd sizes.
 ///
 /// # Errors
 /// [`Error::Device`] if the device rejects a kernel or is lost.
