@@ -19,8 +19,8 @@ use super::common::{self, Engine, Weights, json, progress};
 
 #[derive(Args)]
 #[command(
-    after_help = "Tuning needs a graphics adapter, and --fuse auto. With --precision auto, f32 is tuned, and f16 if \
-    the adapter supports it."
+    after_help = "Tuning needs a graphics adapter, hardware or software, and --fuse auto. It refuses --backend cpu and \
+    --threads. With --precision auto, f32 is tuned, and f16 if the adapter supports it."
 )]
 pub struct Tune {
     #[command(flatten)]

@@ -116,8 +116,9 @@ pub struct OutputRegion {
     pub first: usize,
 }
 
-/// The minimum size in bytes of a bound buffer: that of the largest element, a `mat4x4<f32>`. An unused input
-/// of a kernel is bound to any other buffer.
+/// The minimum size in bytes of a bound buffer: that of the largest element, a `mat4x4<f32>`. In place of an
+/// input that a kernel does not use, another of its inputs is bound, so that smaller elements' buffers have
+/// this size too.
 pub const LEAST_BINDING: u64 = 64;
 
 /// One dispatch: a specialised shader and its size.

@@ -20,7 +20,8 @@ pub const MOST: usize = 32 * WORKGROUP_SIZE as usize;
 /// The candidates to keep.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Suppression {
-    /// The lowest score of a candidate. Scores of zero and below never pass, whatever it is.
+    /// The lowest score that a kept candidate may have. Scores of zero and below never pass, even if
+    /// `min_score` is lower.
     pub min_score: f32,
     /// The largest intersection over union of two kept boxes of a class.
     pub overlap: f64,

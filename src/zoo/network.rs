@@ -284,7 +284,8 @@ impl Network {
         }
     }
 
-    /// Warns about an input size, in rows and columns, that is too small for the network's assumed strides.
+    /// Warns if an input of this size, in rows and columns, leaves a last map of one pixel, and the network's
+    /// strides are defaults, because no tensor shows them.
     pub fn size_warning(&self, [rows, columns]: [usize; 2]) -> Option<String> {
         let last = self.features.last()?.stride;
         let assumed = |name: &str| {

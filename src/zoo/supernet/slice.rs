@@ -14,8 +14,8 @@ use crate::{
 /// The names of a batch norm's tensors.
 const NORM: [&str; 4] = ["weight", "bias", "running_mean", "running_var"];
 
-/// A subnet extracted from a supernet: tensors, named as in once-for-all's networks that are not supernets,
-/// and a configuration. Its batch norms have the supernet's statistics, which fit only the largest subnet.
+/// A subnet extracted from a supernet: a configuration, and tensors that are named as in once-for-all's
+/// ordinary networks. Its batch norms have the supernet's statistics, which fit only the largest subnet.
 /// [`crate::search::calibrate`] recomputes them for other subnets.
 #[derive(Debug, Clone)]
 pub struct Slice {
@@ -62,7 +62,7 @@ impl Slice {
         Network::from_checkpoint(&self.checkpoint(name.as_ref())?, None)
     }
 
-    /// Replaces the statistics of the batch norm with this module name.
+    /// Replaces the statistics of the batch norm whose module is named `norm`.
     pub fn set_statistics(&mut self, norm: &str, mean: Tensor, variance: Tensor) {
         for (name, tensor) in [("running_mean", mean), ("running_var", variance)] {
             self.tensors.insert(format!("{norm}.{name}"), tensor);
