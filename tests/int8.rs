@@ -15,7 +15,7 @@ use goldcrest::{
     gpu::{self, Gpu},
     graph::{Activation, Affine, ConcatAxis, Conv, Extent, Graph, MaxPool, NodeId, Op, Padding},
     kernels::{Machine, Rates, block},
-    plan::{Fuse, Options, Plan, Schedule, Tuned},
+    plan::{Card, Fuse, Options, Plan, Schedule, Step, Tuned},
     quantize,
     tensor::Element,
     zoo::synthetic,
@@ -537,6 +537,28 @@ fn networks_match_their_references() {
             int8_weights * 2 < weights && int8_peak * 2 < peak,
             "{name} has {int8_weights} of {weights}, {int8_peak} of {peak} bytes"
         );
+    }
+}
+
+/// A block that splits its projection multiplies int8 weights by their scales too. Software drivers have too few
+/// units for such a schedule, so the plan is for a large GPU.
+#[test]
+fn split_projections_of_blocks_have_their_scales() {
+    let network = quantize::weights_only(&synthetic::network("mobilenet_v3_small").unwrap()).unwrap().graph;
+    let input = noise([1, 3, 224, 224], 9);
+    let shape = input.shape().unwrap();
+    let cpu = Cpu::new(Some(2)).unwrap();
+    let expected = Executor::new(&cpu, &network, shape, false).unwrap().run(&input).unwrap().remove(0);
+    for gpu in gpus() {
+        let machine = Machine { rates: Card::Ada.machine().rates, ..gpu.machine(Element::F32) };
+        let plan = Plan::new(&network, shape, machine, &Options::default()).unwrap();
+        let is_split = |step: &Step| {
+            step.launch.shader.name.starts_with("block") && step.launch.constants.contains(&("SPLIT", 1))
+        };
+        assert!(plan.steps.iter().any(is_split), "{}", gpu.adapter());
+        let mut executor = pollster::block_on(gpu::Executor::new(gpu, &plan, |_, _| {})).unwrap();
+        let error = common::distance(&executor.run(&input).unwrap().remove(0), &expected);
+        assert!(error < 1e-5, "{error} on {}", gpu.adapter());
     }
 }
 

@@ -19,7 +19,7 @@ use goldcrest::{
     graph::{Activation, Graph, Op, passes},
     quantize::{self, DEFAULT_MAX_NOISE, Quantized, StoredType},
     tasks::preprocess,
-    zoo::Network,
+    zoo::{Network, Outputs, synthetic},
 };
 use safetensors::{
     SafeTensors,
@@ -179,6 +179,43 @@ fn weight_only_quantisation_needs_no_pictures() {
 }
 
 /// Covers the tensor names of every library, and of every head.
+/// Each channel of a feature map is near that of the network in floating point: equalisation scales no map that a
+/// program may request.
+#[test]
+fn feature_maps_keep_their_magnitudes() {
+    for name in ["mobilenet_v1@0.25", "timm/mobilenetv4_conv_small_050"] {
+        let network = synthetic::network(name).unwrap();
+        let inputs: Vec<Tensor> =
+            [0.37, 0.011, 0.173].map(|wave| Tensor::wave(Shape::new(1, 3, 64, 64), wave)).into();
+        let bytes = quantized(&network, &inputs, 1.0).encode(&network).unwrap();
+        let features = |network: &Network| {
+            let options = Options { outputs: Outputs::Features, size: Some([64, 64]), ..Options::default() };
+            Session::new(cpu(), network, options).unwrap().run_all(&inputs[0]).unwrap()
+        };
+        for (map, (exact, found)) in
+            features(&network).iter().zip(&features(&opened(&bytes).unwrap())).enumerate()
+        {
+            assert_eq!(exact.dims(), found.dims());
+            let pixels = exact.dims()[2] * exact.dims()[3];
+            let sums = |map: &Tensor| -> Vec<f32> {
+                map.data()
+                    .chunks(pixels)
+                    .map(|channel| channel.iter().map(|value| value.abs()).sum())
+                    .collect()
+            };
+            let (exact, found) = (sums(exact), sums(found));
+            let largest = exact.iter().copied().fold(0.0, f32::max);
+            for (at, (exact, found)) in exact.iter().zip(&found).enumerate() {
+                let off = (exact - found).abs();
+                assert!(
+                    off < 0.5 * exact.max(0.2 * largest),
+                    "{name}, map {map}, channel {at}: {found} for {exact}"
+                );
+            }
+        }
+    }
+}
+
 #[test]
 fn golden_networks_reopen_from_their_files() {
     for fixture in Fixture::networks() {
@@ -456,6 +493,17 @@ fn quantize_writes_a_file_that_every_command_opens() {
     let words = text(&output.stdout);
     assert!(output.status.success() && text(&output.stderr).contains("2 of 4 pictures"), "{output:?}");
     assert!(words.contains("54 of 54 layers in int8") && words.contains("classifier.3"), "{words}");
+
+    // A list is no picture; a name in it without a file is skipped.
+    let list = folder.path().join("list.txt");
+    fs::write(&list, format!("{scenes}/0.png\n{scenes}/1.png\n{scenes}/absent.png\n")).unwrap();
+    let list = format!("@{}", list.display());
+    let listed = ["quantize", "--weights", CLASSIFY, "--pictures", &list, "--out", file, "--json"];
+    let output = goldcrest(&listed);
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let warnings = text(&output.stderr);
+    assert_eq!(report["pictures"], 2);
+    assert!(warnings.contains("absent.png") && !warnings.contains("list.txt"), "{warnings}");
 
     let inspected = goldcrest(&["inspect", "--backend", "cpu", "--json", "--weights", file]);
     let inspected: Value = serde_json::from_slice(&inspected.stdout).unwrap();

@@ -212,6 +212,11 @@ pub enum Fusion {
 }
 
 impl Stored {
+    /// The name of the --precision value.
+    pub fn name(self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
+
     /// The session option.
     pub fn precision(self) -> Precision {
         match self {

@@ -140,6 +140,10 @@ impl Evaluation for Collector {
         "vectors"
     }
 
+    fn writes(&self) -> bool {
+        self.target.is_some()
+    }
+
     fn add(&mut self, name: &Name, _: [usize; 2], prediction: &Prediction) -> Result<()> {
         let vector = scaled(prediction, self.flags.normalize)?;
         self.dims = vector.len();

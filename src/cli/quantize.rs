@@ -57,7 +57,7 @@ pub struct Quantize {
     limit: u32,
 
     /// Quantise only the weights, which needs no pictures: a quarter of the size, computed in floating point
-    #[arg(long, conflicts_with_all = ["pictures", "max_noise", "limit"])]
+    #[arg(long, conflicts_with_all = ["pictures", "max_noise", "limit", "threads"])]
     weights_only: bool,
 
     /// Show every layer, not only those that stay in floating point
@@ -76,9 +76,10 @@ pub struct Quantize {
 impl Quantize {
     pub fn run(&self) -> Result<String> {
         let network = self.weights.open()?;
-        let files = self.pictures.as_ref().map(listed).transpose()?.unwrap_or_default();
+        let mut read: FileSet = network.files.iter().collect();
+        let files =
+            self.pictures.as_ref().map(|name| listed(name, &mut read)).transpose()?.unwrap_or_default();
         let named = || self.out.display().to_string();
-        let read: FileSet = network.files.iter().chain(&files).collect();
         let target = Target::sparing(&self.out, &read).with_context(named)?;
         let cpu = Cpu::new(self.threads.map(|threads| threads as usize))?;
         let quantized = match self.weights_only {
@@ -258,16 +259,33 @@ impl Times {
     }
 }
 
-/// Lists the picture files that a folder, pattern or list stands for, in order.
-fn listed(name: &OsString) -> Result<Vec<PathBuf>> {
+/// Lists the picture files that a folder, pattern or list stands for, in order. `read` gets them and the list.
+fn listed(name: &OsString, read: &mut FileSet) -> Result<Vec<PathBuf>> {
     let mut inputs = Inputs::new([name.clone()], Reading::default());
     inputs.settle();
-    let files: Vec<PathBuf> = inputs.files().map(Path::to_owned).collect();
-    match (files.is_empty(), inputs.next().map(|input| input.content)) {
-        (true, Some(Content::Failed(error))) => Err(error.into()),
-        (true, _) => bail!("{}: matches no picture", name.display()),
-        (false, _) => Ok(files),
+    read.extend(inputs.files());
+    let (mut files, mut failures) = (Vec::new(), Vec::new());
+    for input in inputs {
+        match input.content {
+            Content::Failed(error) => failures.push(error),
+            _ if input.name.is_stdin() => bail!("--pictures names files: a folder, a pattern or @FILE"),
+            // A file with several frames is listed once.
+            _ if files.last() == Some(&input.name.file) => {}
+            _ => files.push(input.name.file),
+        }
     }
+    if files.is_empty() {
+        return Err(failures
+            .into_iter()
+            .next()
+            .map_or_else(|| anyhow!("{}: matches no picture", name.display()), anyhow::Error::from));
+    }
+    for error in failures {
+        log::warn!("skipped: {error}");
+    }
+    // Those of a list that is a pipe.
+    read.extend(&files);
+    Ok(files)
 }
 
 /// The preprocessing, which gives all pictures the same size.

@@ -85,7 +85,7 @@ impl Run {
         let target = Target::sparing(&self.output, &read).with_context(named)?;
         let format = match target {
             // A pipe or a device needs no file extension.
-            Target::Stream(_) => Format::Safetensors,
+            Target::Stream(_) => Format::of(&self.output).unwrap_or(Format::Safetensors),
             Target::File(_) => Format::of(&self.output)?,
         };
         let several = self.taps || outputs == Outputs::Boxes || (self.features && network.features.len() > 1);

@@ -86,6 +86,14 @@ impl Tune {
                 // An overflow in the only precision is an error.
                 Err(error @ Error::Overflow { element: Element::F16, .. }) if elements.len() > 1 => {
                     log::warn!("{error}; --precision auto keeps f32 for {}", network.arch);
+                    // Replaces the record of an earlier run, on other pictures.
+                    let unusable = TuningRecord {
+                        winners: Default::default(),
+                        ms: f64::MAX,
+                        error: f64::MAX,
+                        weights: session::weights_checksum(&graph),
+                    };
+                    session::store_tuning(&gpu, &graph, input, element, unusable);
                     continue;
                 }
                 tuning => tuning?,

@@ -42,6 +42,8 @@ mod winograd;
 
 use std::sync::Arc;
 
+use rayon::prelude::*;
+
 pub use executor::Executor;
 pub(crate) use host::available_bytes;
 pub use info::CpuInfo;
@@ -121,6 +123,14 @@ impl Cpu {
     fn with(pool: Option<Arc<rayon::ThreadPool>>, threads: usize) -> Self {
         let info = CpuInfo { name: host::processor(), vectors: vectors(), threads };
         Self { pool, info, isa: int8::Isa::best() }
+    }
+
+    /// Calls `work` for every item, on this CPU's threads.
+    pub(crate) fn map<T: Sync, R: Send>(&self, items: &[T], work: impl Fn(&T) -> R + Sync + Send) -> Vec<R> {
+        match &self.pool {
+            Some(pool) => pool.install(|| items.par_iter().map(work).collect()),
+            None => items.iter().map(work).collect(),
+        }
     }
 
     /// Runs `work` on the pool, so that its parallel iterators use the pool's threads. Without a pool they

@@ -158,6 +158,11 @@ async fn enumerate(backends: wgpu::Backends) -> Vec<wgpu::Adapter> {
 pub fn pick<'a>(adapters: &'a [wgpu::Adapter], wanted: Option<&str>) -> Result<&'a wgpu::Adapter> {
     let infos: Vec<AdapterInfo> = adapters.iter().map(AdapterInfo::of).collect();
     if infos.is_empty() {
+        if let Some(backends) = wgpu::Backends::from_env() {
+            return Err(Error::Adapter(format!(
+                "no graphics adapter: WGPU_BACKEND allows only {backends:?}"
+            )));
+        }
         let missing = if cfg!(target_arch = "wasm32") {
             "no graphics adapter: this browser has no WebGPU, or it is switched off"
         } else if cfg!(target_os = "linux") {

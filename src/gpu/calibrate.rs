@@ -7,7 +7,7 @@ use web_time::Instant;
 
 use super::{AdapterInfo, Executor, Gpu, cache};
 use crate::{
-    Result, Shape, Tensor,
+    Error, Result, Shape, Tensor,
     kernels::{Launch, Machine, Rates, broadcast, copy, exchange, multiply_add},
     plan::{self, Peaks},
     tensor::Element,
@@ -104,17 +104,26 @@ impl Calibration {
 impl Gpu {
     /// Measures and saves the cost-model parameters of the device, unless they are known or a plan has
     /// already used the presets. Software drivers keep their presets, and so do devices without a cache
-    /// folder, which would measure at every start.
+    /// folder, which would measure at every start, and those on which the measurement fails.
     ///
     /// # Errors
-    /// As [`Executor::new`] and [`Executor::run`].
+    /// [`Error::Lost`].
     pub async fn calibrate(&self) -> Result<()> {
         if self.info.software || self.calibration.get().is_some() {
             return Ok(());
         }
         let (Some(_), None) = (self.cache_folder(), self.load_calibration()) else { return Ok(()) };
         let begun = Instant::now();
-        let found = self.measured().await?;
+        let found = match self.measured().await {
+            Ok(found) => found,
+            Err(lost @ Error::Lost(_)) => return Err(lost),
+            // Presets will do: a network may need less memory than the measurement.
+            Err(error) => {
+                log::debug!("{}: the cost model keeps its presets: {error}", self.info);
+                let _ = self.calibration.set(None);
+                return Ok(());
+            }
+        };
         log::debug!("{}: {found:?}, measured in {:.2} s", self.info, begun.elapsed().as_secs_f64());
         // If two threads measure, the first result remains.
         let _ = self.calibration.set(Some(found));
@@ -207,10 +216,11 @@ impl Gpu {
         let mut rounds = 4;
         loop {
             let seconds = self.chain(&launch(rounds), 1, FILLING, element, settings).await?;
-            if seconds > settings.long || rounds >= 1 << 20 {
+            // Infinite: too short for the timestamps.
+            if seconds.is_finite() && seconds > settings.long || rounds >= 1 << 20 {
                 return Ok(f64::from(rounds) / seconds);
             }
-            rounds *= if seconds < settings.long / 16.0 { 8 } else { 2 };
+            rounds *= if seconds.is_infinite() || seconds < settings.long / 16.0 { 8 } else { 2 };
         }
     }
 

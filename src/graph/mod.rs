@@ -249,7 +249,9 @@ fn infer(op: &Op, inputs: &[Shape], picture: Shape) -> Result<Shape, String> {
                 _ => Ok(y),
             }
         }
-        (Op::BatchNorm(norm), [_]) => wanted(norm.gamma.data().len()),
+        (Op::BatchNorm(norm), [_]) => {
+            wanted(norm.channels().ok_or("its tensors have different numbers of channels")?)
+        }
         (Op::Activation(_), [x]) => Ok(*x),
         (Op::Add, [a, b]) if a == b => Ok(*a),
         (Op::Add, [a, b]) => Err(format!("cannot add {a} and {b}")),

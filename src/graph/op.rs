@@ -132,6 +132,15 @@ pub struct BatchNorm {
     pub epsilon: f64,
 }
 
+impl BatchNorm {
+    /// The number of channels; none if the tensors disagree on it.
+    pub fn channels(&self) -> Option<usize> {
+        let [channels, others @ ..] =
+            [&self.gamma, &self.beta, &self.mean, &self.variance].map(|tensor| tensor.data().len());
+        others.iter().all(|other| *other == channels).then_some(channels)
+    }
+}
+
 /// The maximum of a square window, ignoring pixels outside the map. Windows extend beyond the map like those
 /// of a convolution with symmetric padding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -60,8 +60,11 @@ pub fn lower(graph: &Graph) -> Graph {
 
 /// Folds batch norm into the preceding convolution's weights and bias.
 pub fn fold_batch_norm(graph: &Graph) -> Graph {
-    absorb(graph, |node, _, conv, _| match &node.op {
-        Op::BatchNorm(norm) if conv.activation == Activation::Identity => Some(fold(conv, norm)),
+    absorb(graph, |node, _, conv, inputs| match &node.op {
+        // The norm would also apply to a residual.
+        Op::BatchNorm(norm) if conv.activation == Activation::Identity && inputs.len() == 1 => {
+            fold(conv, norm)
+        }
         _ => None,
     })
 }
@@ -131,14 +134,18 @@ fn rebuilt(graph: &Graph, nodes: Vec<Node>, new_index: &[usize]) -> Graph {
         rebuilt.push_node(node);
     }
     rebuilt.flat = graph.flat;
-    rebuilt.outputs = graph.outputs.iter().map(|(name, id)| (name.clone(), moved(*id))).collect();
+    // Made explicit: the last node of `nodes` may be another.
+    rebuilt.outputs = graph.outputs().into_iter().map(|(name, id)| (name.to_owned(), moved(id))).collect();
     rebuilt
 }
 
 /// `gamma (conv(x) + b - mean) / sqrt(variance + eps) + beta` as one convolution. Computed
-/// in f64, so that the only error is the final rounding.
-fn fold(conv: &Conv, norm: &BatchNorm) -> Conv {
+/// in f64, so that the only error is the final rounding. None if they have different numbers of channels.
+fn fold(conv: &Conv, norm: &BatchNorm) -> Option<Conv> {
     let outputs = conv.outputs();
+    if norm.channels() != Some(outputs) {
+        return None;
+    }
     let scale: Vec<f64> = (0..outputs)
         .map(|o| f64::from(norm.gamma.data()[o]) / (f64::from(norm.variance.data()[o]) + norm.epsilon).sqrt())
         .collect();
@@ -150,7 +157,7 @@ fn fold(conv: &Conv, norm: &BatchNorm) -> Conv {
         let bias = conv.bias.as_ref().map_or(0.0, |b| f64::from(b.data()[o]));
         (f64::from(norm.beta.data()[o]) + (bias - f64::from(norm.mean.data()[o])) * scale[o]) as f32
     });
-    Conv { weight: Arc::new(weight), bias: Some(Arc::new(bias)), ..conv.clone() }
+    Some(Conv { weight: Arc::new(weight), bias: Some(Arc::new(bias)), ..conv.clone() })
 }
 
 #[cfg(test)]
@@ -202,6 +209,39 @@ mod tests {
         // gamma / sqrt(var + eps) is 1 for both channels; the bias is beta - mean.
         assert_eq!(project.weight.data(), [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
         assert_eq!(project.bias.as_ref().unwrap().data(), [-0.5, 0.0]);
+    }
+
+    fn norm(gamma: f32, channels: usize) -> Op {
+        let of = |value: f32| vector(&vec![value; channels]);
+        let (gamma, beta, mean, variance) = (of(gamma), of(0.0), of(0.0), of(1.0));
+        Op::BatchNorm(BatchNorm { gamma, beta, mean, variance, epsilon: 0.0 })
+    }
+
+    #[test]
+    fn batch_norm_after_a_sum_or_of_other_channels_is_left_alone() {
+        let mut g = Graph::default();
+        let x = g.push("x", Op::Input(2), &[]);
+        let sum = g.push("sum", conv(2, 2), &[x, x]);
+        g.push("bn", norm(2.0, 2), &[sum]);
+        assert_eq!(optimise(&g).nodes().len(), 3);
+
+        let mut g = Graph::default();
+        let x = g.push("x", Op::Input(2), &[]);
+        let wide = g.push("wide", conv(3, 2), &[x]);
+        g.push("bn", norm(2.0, 2), &[wide]);
+        assert_eq!(optimise(&g).nodes().len(), 3);
+    }
+
+    #[test]
+    fn the_last_node_stays_the_output() {
+        let mut g = Graph::default();
+        let x = g.push("x", Op::Input(2), &[]);
+        let a = g.push("a", conv(2, 2), &[x]);
+        g.push("unread", Op::GlobalPool, &[x]);
+        g.push("relu", Op::Activation(Activation::Relu), &[a]);
+        let g = prepared(&g, true);
+        let (name, id) = g.outputs()[0];
+        assert_eq!((name, &g.node(id).layers[..]), ("output", &["a".into(), "relu".into()][..]));
     }
 
     #[test]

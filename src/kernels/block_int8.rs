@@ -82,8 +82,8 @@ impl BlockInt8<'_> {
         [staged, region, middle].map(|words| 4 * words.next_multiple_of(4)).iter().sum()
     }
 
-    /// Returns whether a machine has the memory, the invocations and the registers for the layers. Only the
-    /// expansion's input is staged, and a projection is not split.
+    /// Returns whether a machine has the memory, the invocations and the registers for the layers. Tiles that
+    /// are not staged, or that split a projection, do not fit. Staged tiles stage only the expansion's input.
     pub fn fit(&self, shapes: Shapes, machine: &Machine, tile: Tile) -> bool {
         let sums = self.sums(shapes, tile);
         // As in floating point.

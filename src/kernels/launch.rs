@@ -116,9 +116,9 @@ pub struct OutputRegion {
     pub first: usize,
 }
 
-/// The minimum size in bytes of a bound buffer: that of the largest element, a `mat4x4<f32>`. In place of an
-/// input that a kernel does not use, another of its inputs is bound, so that smaller elements' buffers have
-/// this size too.
+/// The minimum size in bytes of a map's buffer: one `mat4x4<f32>`, the largest element of any binding. A map
+/// may be bound in place of an input that the kernel does not use, and that input's elements may be larger
+/// than the map's.
 pub const LEAST_BINDING: u64 = 64;
 
 /// One dispatch: a specialised shader and its size.

@@ -133,9 +133,9 @@ impl Fused<'_> {
             }
             None => {
                 // With a split, the step that adds up the partial sums applies the projection's epilogue.
-                let finished = self.project.filter(|_| !self.splits());
-                nodes.extend(finished);
-                let biases = nodes.clone();
+                // Its bias is bound all the same: with it are the scales of int8 weights, which the block reads.
+                let biases = nodes.iter().copied().chain(self.project).collect();
+                nodes.extend(self.project.filter(|_| !self.splits()));
                 if let (Some(squeeze), None) = (self.block.squeeze, self.project) {
                     nodes.push(squeeze.pool);
                 }

@@ -364,8 +364,8 @@ impl Plan {
             Ok(Output { name: name.into(), value, dims: graph.output_dims(id, value.shape) })
         };
         let outputs: Vec<Output> = outputs.iter().map(output).collect::<Result<_>>()?;
-        // All outputs share one readback buffer.
-        let needed = outputs.iter().map(|output| output.value.bytes()).sum();
+        // All outputs share one readback buffer, with the overflow flag and the padding of a ring's.
+        let needed = outputs.iter().map(|output| output.value.bytes()).sum::<u64>() + 32;
         if needed > machine.max_buffer {
             return Err(Error::Limit { what: "the readback".into(), needed, limit: machine.max_buffer });
         }

@@ -59,8 +59,8 @@ pub(super) fn conv(graph: &Graph, id: NodeId) -> &Conv {
 }
 
 impl Draft {
-    /// Rounds the weights, given the quantisation of maps.
-    pub fn new(exact: Graph, layers: &[NodeId], maps: Vec<Option<Affine>>) -> Self {
+    /// Rounds the weights, given the quantisation of maps, on the threads of `cpu` or, without it, on all cores.
+    pub fn new(cpu: Option<&Cpu>, exact: Graph, layers: &[NodeId], maps: Vec<Option<Affine>>) -> Self {
         let layer = |&id: &NodeId| {
             let inputs = &exact.node(id).inputs;
             let map = |at: usize| inputs.get(at).and_then(|id| maps[id.index()]);
@@ -69,7 +69,10 @@ impl Draft {
             Layer { id, int8, bias: conv.bias.clone(), float: stored(&conv.weight) }
         };
         let means = vec![None; layers.len()];
-        let layers = layers.par_iter().map(layer).collect();
+        let layers = match cpu {
+            Some(cpu) => cpu.map(layers, layer),
+            None => layers.par_iter().map(layer).collect(),
+        };
         Self { exact, layers, maps, means }
     }
 
@@ -255,7 +258,7 @@ mod tests {
         let inputs = [&input];
         let extents = extents(&cpu, &graph, &inputs, |_| {}).unwrap();
         let maps = maps(&cpu, &graph, &extents, &inputs, |_| {}).unwrap();
-        let mut draft = Draft::new(graph.clone(), &[first, second], maps);
+        let mut draft = Draft::new(Some(&cpu), graph.clone(), &[first, second], maps);
         let int8 = [true; 2];
         let off = |draft: &Draft, id: NodeId| {
             let found = means(&cpu, &draft.graph(&int8), id, &inputs).unwrap();
@@ -283,7 +286,7 @@ mod tests {
         let scaled = graph.push("scaled", Op::Scale, &[stem, gate]);
         let head = graph.push("head", conv(3, Activation::Identity, |_| 0.1), &[scaled]);
         let maps = vec![Some(Affine::over(-1.0, 1.0)); 5];
-        let draft = Draft::new(graph, &[stem, head], maps);
+        let draft = Draft::new(None, graph, &[stem, head], maps);
         let mapped = |int8: [bool; 2]| {
             let graph = draft.graph(&int8);
             graph.nodes().map(|(_, node)| node.quantisation.is_some()).collect::<Vec<_>>()

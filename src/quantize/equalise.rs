@@ -1,6 +1,6 @@
 //! Cross-layer equalisation: evens out channels of very different magnitude between a layer and the depthwise
 //! layer after it. The first layer divides each channel by a factor and the second multiplies by it. The
-//! network stays the same, but the int8 map between them resolves small channels better ("Data-Free
+//! network's floating-point outputs and feature maps stay the same, but the int8 map between them resolves small channels better ("Data-Free
 //! Quantization Through Weight Equalization and Bias Correction", arXiv 1906.04721, section 4.1). Weights
 //! have one scale per output here, so that scaling them costs no accuracy, and the factors equalise the map's
 //! channels, not the weights. A factor is only the square root of a channel's ratio to the largest: a channel
@@ -33,14 +33,15 @@ pub(super) struct Pair {
     pub second: NodeId,
 }
 
-/// The pairs of `layers` whose intermediate map may be scaled: it has no other reader, and the activation
-/// commutes with scaling.
-pub(super) fn pairs(graph: &Graph, layers: &[NodeId]) -> Vec<Pair> {
+/// The pairs of `layers` whose intermediate map may be scaled: it has no other reader, is not one of the
+/// `features` that callers may request, and the activation commutes with scaling.
+pub(super) fn pairs(graph: &Graph, layers: &[NodeId], features: &[&str]) -> Vec<Pair> {
     let uses = graph.uses();
     let pair = |&second: &NodeId| {
         let first = graph.node(second).inputs[0];
         let depthwise = conv(graph, second).kind() == Some(ConvKind::Depthwise);
-        let only = uses[first.index()] == 1 && !graph.is_output(first) && graph.node(first).inputs.len() == 1;
+        let is_visible = graph.is_output(first) || features.contains(&graph.node(first).output_name());
+        let only = uses[first.index()] == 1 && !is_visible && graph.node(first).inputs.len() == 1;
         let Op::Conv(before) = &graph.node(first).op else { return None };
         let linear = matches!(before.activation, Activation::Identity | Activation::Relu | Activation::Relu6);
         (layers.contains(&first) && depthwise && only && linear).then_some(Pair { first, second })
@@ -148,7 +149,7 @@ mod tests {
         let input = Tensor::wave(SHAPE, 0.37);
         for activation in [Activation::Identity, Activation::Relu, Activation::Relu6] {
             let (graph, layers) = block(activation);
-            let pairs = pairs(&graph, &layers);
+            let pairs = pairs(&graph, &layers, &[]);
             assert_eq!(pairs, [Pair { first: layers[0], second: layers[1] }], "{activation}");
             let before = draft::extents(&cpu, &graph, &[&input], |_| {}).unwrap();
             let alike = equalised(&graph, &pairs, &before);
@@ -171,10 +172,11 @@ mod tests {
     #[test]
     fn maps_with_other_readers_or_curved_activations_are_left_alone() {
         let (graph, layers) = block(Activation::HardSwish);
-        assert!(pairs(&graph, &layers).is_empty());
+        assert!(pairs(&graph, &layers, &[]).is_empty());
         let (mut graph, layers) = block(Activation::Relu);
+        assert!(pairs(&graph, &layers, &["expand"]).is_empty());
         graph.add_output("expanded", layers[0]);
         graph.add_output("output", layers[2]);
-        assert!(pairs(&graph, &layers).is_empty());
+        assert!(pairs(&graph, &layers, &[]).is_empty());
     }
 }

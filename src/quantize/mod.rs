@@ -132,6 +132,9 @@ pub fn quantize(
     max_noise: f64,
     mut progress: impl FnMut(Progress),
 ) -> Result<Quantized> {
+    if max_noise.is_nan() {
+        return Err(Error::Input("the maximum noise is not a number".into()));
+    }
     let (exact, layers) = layers_of(network)?;
     let all: Vec<&Tensor> = inputs.iter().collect();
     let warnings = check_inputs(network, &all)?;
@@ -193,7 +196,7 @@ pub fn quantize(
 pub fn weights_only(network: &Network) -> Result<Quantized> {
     let (exact, layers) = layers_of(network)?;
     let nodes = exact.nodes().len();
-    let draft = Draft::new(exact, &layers, vec![None; nodes]);
+    let draft = Draft::new(None, exact, &layers, vec![None; nodes]);
     let int8 = vec![true; layers.len()];
     let report = Report::of(network, &draft, &int8);
     Ok(Quantized { graph: draft.graph(&int8), report, stored: stored(&draft, &int8) })
@@ -225,7 +228,7 @@ pub fn nominal(network: &Network, graph: &Graph) -> Result<Graph> {
         _ => Affine::over(-6.0, 6.0),
     };
     let ranges = exact.nodes().map(|(_, node)| Some(range(node))).collect();
-    Ok(Draft::new(exact, &layers, ranges).graph(&vec![true; layers.len()]))
+    Ok(Draft::new(None, exact, &layers, ranges).graph(&vec![true; layers.len()]))
 }
 
 /// Returns the f32 graph and its layers.
@@ -323,14 +326,16 @@ impl Calibration<'_> {
         let mut extents_of = |graph: &Graph, stage| {
             extents(self.cpu, &compared(graph), &self.all, |done| progress(Progress { stage, done, of }))
         };
-        let pairs = pairs(&exact, layers);
+        let features: Vec<&str> =
+            self.network.features.iter().map(|of| self.network.graph.node(of.node).output_name()).collect();
+        let pairs = pairs(&exact, layers, &features);
         let extents = extents_of(&exact, "ranges")?;
         let exact = equalised(&exact, &pairs, &extents);
         let extents = if pairs.is_empty() { extents } else { extents_of(&exact, "equalising")? };
         let maps = maps(self.cpu, &compared(&exact), &extents, &self.all, |done| {
             progress(Progress { stage: "integers", done, of });
         })?;
-        let mut draft = Draft::new(exact, layers, maps);
+        let mut draft = Draft::new(Some(self.cpu), exact, layers, maps);
         let int8 = vec![true; layers.len()];
         let noise = self.corrected_noise(&mut draft, &int8, "biases", progress)?;
         Ok((draft, pairs.len(), noise))

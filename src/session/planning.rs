@@ -25,7 +25,10 @@ pub fn plan(gpu: &Gpu, graph: &Graph, input: Shape, options: Options) -> Result<
     let (element, kept) = match options.precision.element() {
         Some(element) => (element, options.takes_tuned().then(|| recalled(element)).flatten()),
         // The file may come from another device on this adapter, one opened with f16.
-        None => match (recalled(Element::F32), recalled(Element::F16).filter(|_| gpu.has_f16())) {
+        None => match (
+            recalled(Element::F32),
+            recalled(Element::F16).filter(|_| gpu.has_f16() && !options.baseline),
+        ) {
             (Some(whole), Some(half)) if half.ms < whole.ms && half.error <= MAX_F16_ERROR => {
                 (Element::F16, Some(half))
             }

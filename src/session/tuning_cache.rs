@@ -1,11 +1,13 @@
 //! Tuning results stored for later sessions, one file per network, input shape and device.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Shape,
+    Shape, Tensor,
     gpu::{AdapterInfo, Gpu, cache},
-    graph::{Graph, Op},
+    graph::{Graph, Node, Op},
     kernels,
     plan::Tuned,
     tensor::Element,
@@ -84,13 +86,24 @@ impl Key {
     }
 }
 
-/// Returns a checksum of the weights of a network's convolutions.
+/// Returns a checksum of a network's convolutions, batch norms and activations, with their weights.
 pub fn weights_checksum(graph: &Graph) -> u64 {
-    let sums = graph.nodes().filter_map(|(_, node)| match &node.op {
-        Op::Conv(conv) => Some(cache::checksum(node.name(), bytemuck::cast_slice(conv.weight.data()))),
-        _ => None,
-    });
-    sums.fold(0, |all, sum| all.rotate_left(1) ^ sum)
+    let sum = |node: &Node| {
+        let weights: Vec<&Tensor> = match &node.op {
+            Op::Conv(conv) => [&conv.weight].into_iter().chain(&conv.bias).map(Arc::as_ref).collect(),
+            Op::BatchNorm(norm) => {
+                [&norm.gamma, &norm.beta, &norm.mean, &norm.variance].map(Arc::as_ref).to_vec()
+            }
+            Op::Activation(_) => Vec::new(),
+            // Others depend on the requested outputs.
+            _ => return None,
+        };
+        let named = format!("{} {} {:?}", node.name(), node.op.name(None), node.quantisation);
+        Some(weights.iter().fold(cache::checksum("node", named.as_bytes()), |all, tensor| {
+            all.rotate_left(1) ^ cache::checksum("weights", bytemuck::cast_slice(tensor.data()))
+        }))
+    };
+    graph.nodes().filter_map(|(_, node)| sum(node)).fold(0, |all, sum| all.rotate_left(1) ^ sum)
 }
 
 /// Loads the stored tuning results for this network on this device, if there are any. f16 results are used only

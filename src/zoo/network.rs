@@ -284,8 +284,8 @@ impl Network {
         }
     }
 
-    /// Warns if an input of this size, in rows and columns, leaves a last map of one pixel, and the network's
-    /// strides are defaults, because no tensor shows them.
+    /// Warns if the last map of an input of this size, in rows and columns, has one pixel, and the network's
+    /// strides are the library's defaults. No tensor shows the strides, so they may be wrong.
     pub fn size_warning(&self, [rows, columns]: [usize; 2]) -> Option<String> {
         let last = self.features.last()?.stride;
         let assumed = |name: &str| {

@@ -206,7 +206,10 @@ const SIZES: &str = "32,1000000x1000000,18446744073709551615";
 #[test]
 fn a_failed_measurement_does_not_stop_the_others() {
     let bench = |backend: &str, more: &[&str]| {
-        let mut command = bench(&["--networks", "mobilenet_v1@0.25", "--threads", "1", "--backend", backend]);
+        let mut command = bench(&["--networks", "mobilenet_v1@0.25", "--backend", backend]);
+        if backend == "cpu" {
+            command.args(["--threads", "1"]);
+        }
         command.args(more);
         command
     };
@@ -269,6 +272,12 @@ fn without_an_adapter_the_cpu_alone_is_measured() {
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     let rows = report["results"].as_array().unwrap();
     assert!(rows.len() == 1 && rows[0]["backend"] == "cpu", "{report}");
+}
+
+#[test]
+fn options_without_effect_are_refused() {
+    refused(tiny(&["--backend", "gpu", "--threads", "2"]), &["--threads", "graphics adapters"]);
+    assert!(failure(tiny(&["--arch", "torchvision/mobilenet_v2"]), 2).contains("--weights"));
 }
 
 #[test]

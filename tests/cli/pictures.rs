@@ -275,6 +275,7 @@ fn outputs_are_named_after_their_pictures_and_never_overwrite_another() {
         (&["a/x.png", "a/deep/y.PNG", "--out", "one.png"], "was written for another picture"),
         (&["a/x.png", "--out", "o/", "--mask", "o/"], "--out and --mask are the same destination"),
         (&["a/x.png", "--out", "{what}.png"], "{stem}, {name}"),
+        (&["a/x.png", "--out", "frames/{stem}/"], "such as {stem}.png"),
         (&["a/x.png", "--out", "-"], "cannot both go to standard output"),
     ] {
         let (_, status, errors) = run(arguments);

@@ -91,6 +91,18 @@ fn own_pictures_have_the_class_of_their_folder() {
     assert!(text.contains("goldcrest classify IMAGE --weights") && text.contains("--threads 1"), "{text}");
     // The saved evaluations used other pictures.
     refused(search(&out, &["--within", "10s"]), &["evaluated.jsonl", "other pictures"]);
+    // Accuracies depend on the configuration: it has the preprocessing.
+    let supernet = folder.path().join("supernet");
+    fs::create_dir(&supernet).unwrap();
+    for file in fs::read_dir("assets/supernet").unwrap().map(|entry| entry.unwrap()) {
+        fs::copy(file.path(), supernet.join(file.file_name())).unwrap();
+    }
+    let path = supernet.join("config.json");
+    let mut config: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    config["pretrained_cfg"]["mean"] = serde_json::json!([0.4, 0.4, 0.4]);
+    fs::write(path, config.to_string()).unwrap();
+    let changed = ["--weights", supernet.to_str().unwrap(), own[2], own[3], "--within", "10s"];
+    refused(search(&out, &changed), &["evaluated.jsonl", "another configuration"]);
     fs::create_dir(pictures.join("nonsense")).unwrap();
     refused(
         search(&folder.path().join("other"), &own),

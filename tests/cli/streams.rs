@@ -285,6 +285,29 @@ fn a_closed_output_pipe_is_no_error() {
     assert!(output.status.success() && error_lines(&output).is_empty(), "{output:?}");
 }
 
+/// Files are written even if nobody reads standard output any more.
+#[test]
+fn a_closed_output_pipe_does_not_end_the_writing_of_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let closed = |mut command: Command| {
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        drop(child.stdout.take());
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success() && error_lines(&output).is_empty(), "{output:?}");
+    };
+    for format in ["--jsonl", "--json", "--csv"] {
+        let vectors = out("v.npy");
+        closed(on_cpu("embed", Path::new(SEEDED), &[CAT, COFFEE, ROCKET, format, "--out", &vectors]));
+        assert!(fs::read(&vectors).unwrap().starts_with(b"\x93NUMPY"));
+        fs::remove_file(vectors).unwrap();
+    }
+    let masks = out("masks/");
+    closed(on_cpu("segment", Path::new(SEGMENT), &[CAT, COFFEE, ROCKET, "--jsonl", "--mask", &masks]));
+    assert_eq!(fs::read_dir(masks).unwrap().count(), 3);
+}
+
 #[test]
 fn embeddings_are_written_and_compared() {
     let folder = tempfile::tempdir().unwrap();

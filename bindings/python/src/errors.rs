@@ -22,7 +22,9 @@ pub fn raised(error: Cause, subject: Option<&str>) -> PyErr {
             Some(code) => {
                 let words = cause.to_string();
                 let words = words.split(" (os error").next().unwrap_or_default().to_owned();
-                PyOSError::new_err((code, words, path.clone().into_os_string()))
+                // Python selects the subclass by the first code, an errno. On Windows the code is none: there
+                // Python derives the errno from the last one, which it ignores on other systems.
+                PyOSError::new_err((code, words, path.clone().into_os_string(), code))
             }
             None => PyOSError::new_err(error.to_string()),
         },

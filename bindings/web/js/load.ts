@@ -1,5 +1,5 @@
 /** Networks from files. */
-import { fetched } from "./fetch.js";
+import { fetched, fetchedText } from "./fetch.js";
 import { start, wasm } from "./module.js";
 import type { Network } from "./wasm/goldcrest.js";
 
@@ -22,13 +22,15 @@ export interface LoadOptions {
 export async function load(from: string | URL | Blob | BufferSource, options: LoadOptions = {}): Promise<Network> {
   const isUrl = typeof from === "string" || from instanceof URL;
   const url = isUrl ? new URL(from, globalThis.location?.href) : undefined;
+  // A blob: or data: URL has no file name, and nothing is next to it.
+  const place = url && !["blob:", "data:"].includes(url.protocol) ? url : undefined;
   const [bytes, config, preprocessor] = await Promise.all([
     url ? fetched(url, options.progress) : bytesOf(from as Blob | BufferSource),
-    text(options.config, url && new URL("config.json", url)),
+    text(options.config, place && new URL("config.json", place)),
     text(options.preprocessor),
     start(),
   ]);
-  const name = url?.pathname.split("/").pop() || (from instanceof File ? from.name : "weights");
+  const name = place?.pathname.split("/").pop() || (from instanceof File ? from.name : "weights");
   const safetensors = isSafetensors(bytes) ? bytes : await converted(name, bytes);
   return new wasm.Network(name, safetensors, config, preprocessor, options.arch);
 }
@@ -55,9 +57,5 @@ async function text(given: string | URL | null | undefined, fallback?: URL): Pro
   if (given === null) return undefined;
   if (typeof given === "string" && given.trimStart().startsWith("{")) return given;
   const url = given ?? fallback;
-  if (!url) return undefined;
-  const response = await fetch(url);
-  if (response.ok && response.headers.get("content-type")?.includes("html") !== true) return response.text();
-  if (given) throw new Error(`${url}: ${response.status} ${response.statusText}`);
-  return undefined;
+  return url ? fetchedText(url, !given) : undefined;
 }

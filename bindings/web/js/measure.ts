@@ -24,7 +24,7 @@ export class MeasuredDevice {
 
   /**
    * Measures a network with seeded weights by its name, such as `mobilenet_v2`, layer by layer, for at least
-   * `seconds`. The CPU occupies the calling thread meanwhile.
+   * `seconds`, 0 to 60. The CPU occupies the calling thread meanwhile.
    */
   network(name: string, peaks: Peaks, seconds = 1): Promise<NetworkTiming> {
     return wasm.measureNetwork(this.device, name, peaks, seconds);

@@ -28,7 +28,8 @@ export class Runner {
     }
     if (this.backend === "cpu") {
       const { data } = pixelsOf(picture, size);
-      return work(this.engine, wasm.Input.pixels(...size, new Uint8Array(data.buffer)));
+      const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+      return work(this.engine, wasm.Input.pixels(...size, bytes));
     }
     try {
       return await work(this.engine, wasm.Input.page(...size, picture));

@@ -25,7 +25,7 @@ export interface SessionOptions {
 export class Session {
   /** Ends when all calls so far have: a session computes one picture after another. */
   private last: Promise<unknown> = Promise.resolve();
-  private closed = false;
+  private closing?: Promise<void>;
 
   private constructor(
     private readonly network: Network,
@@ -113,12 +113,9 @@ export class Session {
     return this.run(picture, (engine, input) => engine.embed(input));
   }
 
-  /** Frees the session's memory after the calls so far. */
-  async close(): Promise<void> {
-    this.closed = true;
-    await this.last;
-    if (this.choice) await this.choice.free();
-    else this.runner.free();
+  /** Frees the session's memory after the calls so far. Further calls have no effect. */
+  close(): Promise<void> {
+    return (this.closing ??= this.last.then(() => (this.choice ? this.choice.free() : this.runner.free())));
   }
 
   private run<R>(picture: Picture, work: (engine: Engine, input: Input) => Promise<R>): Promise<R> {
@@ -128,7 +125,11 @@ export class Session {
       if (this.choice && isTexture(picture)) await this.stay(await this.choice.prepared(size));
       this.runner = this.choice?.next() ?? this.runner;
       const begun = performance.now();
-      const result = await this.attempt((runner) => runner.run(picture, size, work));
+      const result = await this.attempt(async (runner) => {
+        // Running would build it too, without the progress.
+        if (runner.backend === "gpu") await runner.engine.build(...size, this.options.progress);
+        return runner.run(picture, size, work);
+      });
       this.choice?.prepare(size);
       await this.stay(this.choice?.record(this.runner, performance.now() - begun));
       return result;
@@ -189,7 +190,7 @@ export class Session {
   }
 
   private queued<R>(work: () => Promise<R>): Promise<R> {
-    if (this.closed) return Promise.reject(new Error("the session is closed"));
+    if (this.closing) return Promise.reject(new Error("the session is closed"));
     const next = this.last.then(work);
     this.last = next.catch(() => undefined);
     return next;

@@ -41,7 +41,7 @@ export interface NetworkTiming {
   gpu_ms: Spread | null;
   /** Multiply-adds of one picture. */
   macs: number;
-  /** Multiply-adds at the peak rate, as a fraction of the measured time. */
+  /** The sum of the steps' lower bounds at the peak rates, as a fraction of the sum of their times. */
   utilisation: number | null;
   /** The steps in the order in which they run. */
   steps: StepTiming[];
@@ -109,10 +109,10 @@ pub async fn measure_peaks(device: &Device) -> Result<JsValue> {
 }
 
 /// Measures a network with seeded weights, by its name in the program, such as `mobilenet_v2`, for at least
-/// `seconds`.
+/// `seconds`, 0 to 60.
 ///
 /// # Errors
-/// If the name is unknown, or the device fails.
+/// If the name is unknown, `seconds` is out of range, or the device fails.
 #[wasm_bindgen(js_name = measureNetwork, unchecked_return_type = "NetworkTiming")]
 pub async fn measure_network(
     device: &Device,
@@ -120,6 +120,9 @@ pub async fn measure_network(
     #[wasm_bindgen(unchecked_param_type = "Peaks")] peaks: JsValue,
     seconds: f64,
 ) -> Result<JsValue> {
+    if !(0.0..=60.0).contains(&seconds) {
+        return Err(js_sys::Error::new(&format!("seconds: expected 0 to 60, found {seconds}")));
+    }
     let rate = |name: &str| js_sys::Reflect::get(&peaks, &name.into()).ok().and_then(|rate| rate.as_f64());
     let rate = |name: &str| {
         rate(name).ok_or_else(|| js_sys::Error::new("the peaks must be the result of measurePeaks"))
@@ -128,7 +131,7 @@ pub async fn measure_network(
     let opened = synthetic::network(network).map_err(thrown)?;
     let graph = opened.graph_for(opened.default_outputs()).map_err(thrown)?;
     let case = Case { graph: &graph, input: opened.input_shape(1), options: Options::default() };
-    let sampling = Sampling { warmup: 2, runs: 5, time: Duration::from_secs_f64(seconds.clamp(0.0, 60.0)) };
+    let sampling = Sampling { warmup: 2, runs: 5, time: Duration::from_secs_f64(seconds) };
     let timing: Timing = time_async(&device.0, case, sampling).await.map_err(thrown)?;
     plain(&NetworkTiming {
         network,

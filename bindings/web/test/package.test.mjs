@@ -127,13 +127,17 @@ for (const device of ["cpu", "gpu"]) {
         image.src = "/assets/demo/scene.png";
         await image.decode();
         const frame = new VideoFrame(canvas, { timestamp: 0 });
-        const sources = [scene, canvas, offscreen, image, frame, context.getImageData(0, 0, width, height)];
+        const pixels = context.getImageData(0, 0, width, height);
+        // A part of a buffer, as of another module's memory.
+        const part = new Uint8ClampedArray(pixels.data.length + 8).subarray(4, -4);
+        part.set(pixels.data);
+        const sources = [scene, canvas, offscreen, image, frame, pixels, new ImageData(part, width, height)];
         const labels = [];
         for (const source of sources) labels.push((await session.classify(source, { top: 1 }))[0].label);
         frame.close();
         return labels;
       }, device);
-      assert.deepEqual(labels, Array(6).fill("star"));
+      assert.deepEqual(labels, Array(7).fill("star"));
     });
 
     test("runs on pictures of different sizes, in the order of the calls", async () => {
@@ -152,6 +156,18 @@ for (const device of ["cpu", "gpu"]) {
         return (await session.classify(scene))[0].label;
       }, device);
       assert.equal(label, "star");
+    });
+
+    test("can be closed twice", async () => {
+      const error = await refusal(page, async (device) => {
+        const session = await goldcrest.Session.create(await demo("classify"), { device });
+        const running = session.classify(scene);
+        await Promise.all([session.close(), session.close()]);
+        await running;
+        await session.close();
+        await session.classify(scene);
+      }, device);
+      assert.equal(error, "Error: the session is closed");
     });
 
     test("names the task that a network has", async () => {
@@ -307,6 +323,20 @@ describe("auto", () => {
 });
 
 describe("a GPU", () => {
+  test("reports its progress when the first picture prepares it", async () => {
+    // A page of its own, which has compiled nothing yet.
+    const page = await opened(browser);
+    const totals = await page.evaluate(async () => {
+      const totals = [];
+      const progress = (compiled, total) => totals.push(total);
+      const session = await goldcrest.Session.create(await demo("classify"), { device: "gpu", progress });
+      await session.classify(scene);
+      return totals;
+    });
+    assert.ok(Math.max(...totals) > 0, `totals: ${totals}`);
+    await page.close();
+  });
+
   test("is opened again when it is lost", async () => {
     const labels = await page.evaluate(async () => {
       const session = await goldcrest.Session.create(await demo("classify"), { device: "gpu" });
@@ -446,6 +476,45 @@ describe("files", () => {
     }
   });
 
+  test("with an object's URL are loaded", async () => {
+    const labels = await page.evaluate(async () => {
+      const weights = URL.createObjectURL(await (await fetch("/assets/demo/classify/model.safetensors")).blob());
+      return (await goldcrest.load(weights, { config: "/assets/demo/classify/config.json" })).labels;
+    });
+    assert.ok(labels.includes("star"), `${labels}`);
+  });
+
+  // A network that needs no config.json, and has none.
+  const alone = (page) =>
+    refusal(page, async () => {
+      await goldcrest.load("/tests/fixtures/checkpoints/zip/resnet18.pth");
+    });
+
+  test("have no config.json only if the server says so", async () => {
+    const page = await opened(browser);
+    let status;
+    await page.route("**/config.json", (route) => route.fulfill({ status, contentType: "text/plain", body: "no" }));
+    for (status of [403, 404, 410]) assert.equal(await alone(page), undefined);
+    for (status of [429, 500, 503]) {
+      assert.match((await alone(page)) ?? "accepted", new RegExp(`/zip/config\\.json: ${status}`));
+    }
+    await page.close();
+  });
+
+  test("are loaded off line, with the same config.json or without", async () => {
+    const page = await opened(browser);
+    const labels = () => page.evaluate(async () => (await demo("classify")).labels);
+    const online = await labels();
+    assert.equal(await alone(page), undefined);
+    await page.context().setOffline(true);
+    assert.deepEqual(await labels(), online);
+    assert.equal(await alone(page), undefined);
+    // What is not kept is named.
+    const error = await refusal(page, () => demo("detect"));
+    assert.match(error ?? "accepted", /\/detect\/(model\.safetensors|config\.json): /);
+    await page.close();
+  });
+
   for (const [what, work, message] of [
     ["missing", () => goldcrest.load("/missing.safetensors"), /missing\.safetensors: 404/],
     ["of another kind", () => goldcrest.load(new Blob(["hello"])), /weights: .*safetensors/i],
@@ -463,10 +532,25 @@ describe("files", () => {
       const whole = await (await fetch("/assets/demo/classify/model.safetensors")).blob();
       await goldcrest.load(whole, { config: "{" });
     }, /config\.json/],
+    ["with a config that is a page", async () => {
+      const whole = await (await fetch("/assets/demo/classify/model.safetensors")).blob();
+      await goldcrest.load(whole, { config: "/" });
+    }, /is an HTML page/],
+    ["of another kind, in a URL", () => goldcrest.load("data:,hello"), /weights: .*safetensors/i],
   ]) {
     test(`${what} are refused`, async () => {
       assert.match((await refusal(page, work)) ?? "accepted", message);
     });
+  }
+});
+
+test("networks are measured for 0 to 60 seconds only", async () => {
+  for (const seconds of [Number.NaN, -1, 61]) {
+    const error = await refusal(page, async (seconds) => {
+      const [device] = await goldcrest.devices();
+      await device.network("mobilenet_v2", { macs: 1, bytes: 1, launch: 0 }, seconds);
+    }, seconds);
+    assert.equal(error, `Error: seconds: expected 0 to 60, found ${seconds}`);
   }
 });
 

@@ -43,7 +43,7 @@ pub struct Bench {
 
     /// Name of the checkpoints' network in the library that they come from, if neither tensor names nor config.json
     /// identify it
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", requires = "weights")]
     arch: Option<String>,
 
     /// Also measure the networks with all layers in int8, without calibration, which does not affect times
@@ -227,6 +227,9 @@ impl Bench {
             let on_cpu = self.adapters.is_empty()
                 && (!self.threads.is_empty() || matches!(quietly(Device::best)?, Device::Cpu(_)));
             backend = if on_cpu { Backend::Cpu } else { Backend::Gpu };
+        }
+        if !self.threads.is_empty() && backend == Backend::Gpu {
+            bail!("--threads applies to the CPU only, not to graphics adapters");
         }
         let mut devices = Vec::new();
         for wanted in &self.adapters {

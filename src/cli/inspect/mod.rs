@@ -33,6 +33,10 @@ use self::shaders::Shaders;
 use super::common::{self, Engine, Weights, json, progress};
 
 #[derive(Args)]
+#[command(
+    after_help = "With --backend auto, plans are for a graphics adapter, hardware or software, or for WebGPU's default \
+    limits if there is none. --backend cpu and --threads show the steps on the CPU."
+)]
 pub struct Inspect {
     #[command(flatten)]
     weights: Weights,

@@ -124,6 +124,11 @@ pub trait Evaluation {
         "truth"
     }
 
+    /// Returns whether `finish` writes a file.
+    fn writes(&self) -> bool {
+        false
+    }
+
     /// Adds the result of one picture.
     fn add(&mut self, name: &Name, size: [usize; 2], prediction: &Prediction) -> Result<()>;
 
@@ -197,6 +202,9 @@ impl Pictures {
             sessions: None,
         };
         let evaluated = evaluation.is_some();
+        // Then all pictures are processed, even if nobody reads standard output.
+        let writes = savings.iter().any(|saving| saving.place.is_files())
+            || evaluation.as_ref().is_some_and(|evaluation| evaluation.writes());
         let finish = |subject: Subject, prediction: goldcrest::Result<Prediction>| {
             let mut line = Line::of(&subject);
             match prediction {
@@ -223,10 +231,10 @@ impl Pictures {
             "network": network.arch,
             "scores": network.scores,
         });
-        if printer.begin(&head)?.is_break() {
+        let mut closed = printer.begin(&head)?.is_break();
+        if closed && !writes {
             return Ok(());
         }
-        let mut closed = false;
         let each = |mut line: Line| {
             bar.inc(1);
             all += 1;
@@ -244,9 +252,10 @@ impl Pictures {
                 failed += 1;
                 bar.suspend(|| super::complain(&format!("error: {error}")));
             }
-            let printed = bar.suspend(|| printer.print(line))?;
-            closed |= printed.is_break();
-            anyhow::Ok(printed)
+            if !closed {
+                closed = bar.suspend(|| printer.print(line))?.is_break();
+            }
+            anyhow::Ok(if closed && !writes { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
         };
         // Complete the JSON document even if the run ended early.
         let (spent, mut ended) = match pipeline.run(inputs, finish, each) {
@@ -254,7 +263,7 @@ impl Pictures {
             Err(error) => (None, Err(error)),
         };
         drop(bar);
-        if closed {
+        if closed && !writes {
             // The reader closed the pipe, which is no failure.
             return if failed == 0 { ended } else { Err(super::Reported.into()) };
         }
@@ -271,9 +280,12 @@ impl Pictures {
             words += &format!("{}\n", summary(network, device, processed, spent));
         }
         let tail = tail(spent.as_ref(), [processed, failed], verdict);
-        let closed = printer.end(&tail, &words)?.is_break();
+        if !closed {
+            // Whether anybody still reads does not matter now.
+            let _ = printer.end(&tail, &words)?;
+        }
         match (failed, all) {
-            _ if ended.is_err() || closed => ended,
+            _ if ended.is_err() => ended,
             (0, _) => Ok(()),
             // The error is reported already.
             (_, 1) => Err(super::Reported.into()),

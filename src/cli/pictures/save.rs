@@ -49,6 +49,9 @@ impl Place {
             || path.as_os_str().as_encoded_bytes().ends_with(b"/")
             || text.ends_with(MAIN_SEPARATOR)
         {
+            if !path.is_dir() && path.as_os_str().as_encoded_bytes().contains(&b'{') {
+                return Err("a pattern has to end in a file name, such as {stem}.png".into());
+            }
             return Ok(Self::Folder(path));
         }
         if !common::has_extension(&path, extensions) {

@@ -7,6 +7,7 @@ use std::{
 
 use anyhow::Result;
 use goldcrest::{
+    Device,
     measure::{
         Spread,
         report::{Axis, Cell, Column, Figure, Kind, Point, Report, Section, Series, Style, Table},
@@ -56,6 +57,7 @@ impl Output<'_> {
         object["supernet"] = value!(weights);
         object["backend"] = value!(device.backend());
         object["device"] = value!(device.to_string());
+        object["precision"] = value!(self.search.precision.name());
         object["within_ms"] = value!(self.within_ms);
         object["seed"] = value!(seed);
         object["out"] = value!(out.display().to_string());
@@ -121,7 +123,11 @@ impl Output<'_> {
                     finalist.subnet,
                 )?;
             }
-            let flags = self.search.devices.flags(device.backend());
+            let mut flags = self.search.devices.flags(device.backend());
+            // As it was measured: the CPU computes in f32 for any `--precision`.
+            if let (Device::Gpu(_), Some(element)) = (device, self.search.precision.precision().element()) {
+                flags += &format!(" --precision {element}");
+            }
             let out = common::file(out);
             writeln!(text, "\nthe winner is in {out}: goldcrest classify IMAGE --weights {out} {flags}")?;
         }

@@ -27,7 +27,7 @@ pub struct Evaluated {
 }
 
 impl Evaluated {
-    /// Reads the accuracies in a folder. They must be for the same weights and pictures.
+    /// Reads the accuracies in a folder. They must be for the same weights, configuration and pictures.
     pub fn open(folder: &Path, supernet: &Supernet, samples: &Samples) -> Result<Self> {
         let path = folder.join("evaluated.jsonl");
         let of = fingerprint(supernet, samples);
@@ -49,7 +49,7 @@ impl Evaluated {
                 }
             }
             Some(_) => bail!(
-                "{}: has candidates of another supernet or other pictures: name another folder",
+                "{}: has candidates of another supernet, another configuration or other pictures: name another folder",
                 path.display()
             ),
             None if whole.is_empty() => {}
@@ -97,13 +97,16 @@ fn line(subnet: &str, accuracy: f64) -> String {
     format!("{}\n", json!({ "subnet": subnet, "accuracy": accuracy }))
 }
 
-/// A hash of every weight and every pixel.
+/// A hash of every weight, the configuration and every pixel.
 fn fingerprint(supernet: &Supernet, samples: &Samples) -> String {
     let mut hash = Sha256::new();
     hash.update(env!("CARGO_PKG_VERSION"));
     for (name, tensor) in supernet.tensors() {
         hash.update(name);
         hash.update(bytemuck::cast_slice::<f32, u8>(tensor.data()));
+    }
+    for (name, value) in supernet.config_fields() {
+        hash.update(format!("{name}={value}\n"));
     }
     samples.calibration.iter().for_each(|picture| hash.update(picture.pixels()));
     for (picture, class) in &samples.search {

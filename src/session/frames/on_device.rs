@@ -31,7 +31,8 @@ impl Session {
     ///
     /// A label map has one byte per pixel, with rows padded to whole 32-bit words. Everything else is NHWC
     /// with channels padded to a multiple of four, in the session's [element type](Self::element); a detector's
-    /// scores and boxes are always f32.
+    /// scores and boxes are always f32. A feature map or an embedding of an int8 network has one byte per value:
+    /// [`OnDevice::value`] has its form.
     ///
     /// # Errors
     /// [`Error::Input`] on the CPU.

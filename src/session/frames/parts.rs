@@ -109,7 +109,7 @@ impl Session {
     /// between them. The outputs are complete after the last part.
     ///
     /// # Errors
-    /// As [`Session::encode`]; [`Error::Input`] if there is no such part.
+    /// As [`Session::encode`]; [`Error::Input`] if there is no such part, or if `parts` cannot be this session's.
     pub fn encode_part(
         &self,
         encoder: &mut wgpu::CommandEncoder,
@@ -117,8 +117,12 @@ impl Session {
         parts: &Parts,
         at: usize,
     ) -> Result<()> {
+        let (plan, executor) = self.on_gpu()?;
+        if parts.0.last().map(|last| last.end) != Some(plan.steps.len()) {
+            return Err(Error::Input("the parts are those of another session".into()));
+        }
         let range = parts.0.get(at).ok_or_else(|| Error::Input(format!("there is no part {at}")))?;
-        self.on_gpu()?.1.record(encoder, source, range.clone())
+        executor.record(encoder, source, range.clone())
     }
 }
 

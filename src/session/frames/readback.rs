@@ -34,10 +34,10 @@ impl Session {
     /// Returns the `top` most likely classes, from outputs that were read back.
     ///
     /// # Errors
-    /// [`Error::Input`] unless the session was built for pictures and classifies; [`Error::Output`] if a
+    /// [`Error::Input`] unless the session was built for pictures and classifies, or if the outputs are those of several pictures; [`Error::Output`] if a
     /// logit is not finite.
     pub fn classes_of(&self, outputs: &[Tensor], top: usize) -> Result<Vec<Class>> {
-        let [scores] = outputs else { return Err(foreign_outputs()) };
+        let [scores] = of_one_picture(outputs)? else { return Err(foreign_outputs()) };
         let picture_setup = self.picture_setup_for(is_classify)?;
         tasks::top(scores.data(), top, &picture_setup.labels, picture_setup.scores)
     }
@@ -45,10 +45,10 @@ impl Session {
     /// Returns the picture's embedding vector, from outputs that were read back.
     ///
     /// # Errors
-    /// [`Error::Input`] unless the session was built for pictures and embeds; [`Error::Output`] if a value is not
+    /// [`Error::Input`] unless the session was built for pictures and embeds, or if the outputs are those of several pictures; [`Error::Output`] if a value is not
     /// finite.
     pub fn embedding_of(&self, outputs: &[Tensor]) -> Result<Vec<f32>> {
-        let [vector] = outputs else { return Err(foreign_outputs()) };
+        let [vector] = of_one_picture(outputs)? else { return Err(foreign_outputs()) };
         self.picture_setup_for(is_embed)?;
         match vector.data().iter().position(|value| !value.is_finite()) {
             None => Ok(vector.data().to_vec()),
@@ -75,11 +75,12 @@ impl Session {
     /// picture's `[rows, columns]`: pass [`Readback::picture`](crate::gpu::Readback::picture).
     ///
     /// # Errors
-    /// [`Error::Input`] unless the session was built for pictures and detects; [`Error::Output`] if a box
+    /// [`Error::Input`] unless the session was built for pictures and detects, or if the outputs are those of several pictures; [`Error::Output`] if a box
     /// is not finite.
     pub fn detections_of(&self, outputs: &[Tensor], picture: [usize; 2]) -> Result<Vec<Detection>> {
         let picture_setup = self.picture_setup()?;
-        let ([candidates, boxes], Task::Detect(detector)) = (outputs, picture_setup.task) else {
+        let ([candidates, boxes], Task::Detect(detector)) = (of_one_picture(outputs)?, picture_setup.task)
+        else {
             return Err(self.wrong_task());
         };
         let (x, y) = (picture[1] as f32 / self.input.w as f32, picture[0] as f32 / self.input.h as f32);
@@ -89,6 +90,16 @@ impl Session {
             Detection { bounds: detection.bounds.scaled(x, y), ..detection }
         });
         Ok(found.collect())
+    }
+}
+
+/// Refuses the outputs of a batch, whose pictures would be mixed.
+fn of_one_picture(outputs: &[Tensor]) -> Result<&[Tensor]> {
+    match outputs.iter().filter_map(|output| output.dims().first()).find(|pictures| **pictures != 1) {
+        None => Ok(outputs),
+        Some(pictures) => {
+            Err(Error::Input(format!("these are outputs of {pictures} pictures, expected one's")))
+        }
     }
 }
 

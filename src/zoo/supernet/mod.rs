@@ -253,6 +253,11 @@ impl Supernet {
         first.ok_or_else(|| self.error(key, "is a scalar".into()))
     }
 
+    /// The fields of its `config.json`.
+    pub fn config_fields(&self) -> impl Iterator<Item = (&str, &serde_json::Value)> {
+        self.config.iter().flat_map(|config| config.fields())
+    }
+
     fn error(&self, key: &str, reason: String) -> Error {
         Error::Checkpoint { path: self.path.clone(), key: key.into(), reason }
     }
