@@ -19,7 +19,7 @@ use goldcrest::{
     graph::{Activation, Graph, Op, passes},
     quantize::{self, DEFAULT_MAX_NOISE, Quantized, StoredType},
     tasks::preprocess,
-    zoo::{Network, Outputs, synthetic},
+    zoo::{Network, Outputs},
 };
 use safetensors::{
     SafeTensors,
@@ -183,8 +183,8 @@ fn weight_only_quantisation_needs_no_pictures() {
 /// program may request.
 #[test]
 fn feature_maps_keep_their_magnitudes() {
-    for name in ["mobilenet_v1@0.25", "timm/mobilenetv4_conv_small_050"] {
-        let network = synthetic::network(name).unwrap();
+    for name in ["transformers-mobilenet_v1", "timm-mobilenetv4_conv_small"] {
+        let network = Fixture::network(name).open_network();
         let inputs: Vec<Tensor> =
             [0.37, 0.011, 0.173].map(|wave| Tensor::wave(Shape::new(1, 3, 64, 64), wave)).into();
         let bytes = quantized(&network, &inputs, 1.0).encode(&network).unwrap();

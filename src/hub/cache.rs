@@ -5,6 +5,7 @@
 //! models--OWNER--NAME/blobs/ETAG.incomplete        its partial download
 //! models--OWNER--NAME/snapshots/COMMIT/FILE        a link to the file, or the file if links are not possible
 //! models--OWNER--NAME/refs/REVISION                the commit
+//! models--OWNER--NAME/.no_exist/COMMIT/FILE        empty: the hub has no such file at the commit
 //! .locks/models--OWNER--NAME/ETAG.lock             held by the process that downloads the file
 //! ```
 
@@ -19,7 +20,7 @@ use std::{
 use web_time::Instant;
 
 use super::{
-    WEIGHTS,
+    CONFIGURATIONS, WEIGHTS,
     names::{Etag, is_commit},
 };
 use crate::files::write_whole;
@@ -61,15 +62,35 @@ impl Cache {
         self.folder().join("blobs").join(format!("{etag}.incomplete"))
     }
 
-    /// The snapshot of a revision, if it has the weights, which are downloaded last.
-    pub fn complete(&self, revision: &str) -> Option<PathBuf> {
+    /// The commit of a revision, if its snapshot has the weights, which are downloaded last.
+    pub fn cached(&self, revision: &str) -> Option<String> {
         let commit = if is_commit(revision) {
             revision.to_owned()
         } else {
             fs::read_to_string(self.reference(revision)).ok()?.trim().to_owned()
         };
-        let folder = self.snapshot(&commit);
-        (is_commit(&commit) && folder.join(WEIGHTS).is_file()).then_some(folder)
+        (is_commit(&commit) && self.snapshot(&commit).join(WEIGHTS).is_file()).then_some(commit)
+    }
+
+    /// The configurations that a snapshot lacks although the hub may have them: timm downloads the weights
+    /// alone.
+    pub fn lacking(&self, commit: &str) -> Vec<&'static str> {
+        let snapshot = self.snapshot(commit);
+        let lacks = |name: &&str| !snapshot.join(name).exists() && !self.absence(commit, name).exists();
+        CONFIGURATIONS.into_iter().filter(lacks).collect()
+    }
+
+    fn absence(&self, commit: &str, name: &str) -> PathBuf {
+        self.folder().join(".no_exist").join(commit).join(name)
+    }
+
+    /// Records that the hub has no such file at a commit.
+    pub fn record_absence(&self, commit: &str, name: &str) {
+        let path = self.absence(commit, name);
+        // Without the record, the next run asks the hub again.
+        if let Err(error) = make_folder_of(&path).and_then(|()| fs::write(&path, "")) {
+            log::debug!("{}: {error}", path.display());
+        }
     }
 
     fn reference(&self, revision: &str) -> PathBuf {
@@ -250,6 +271,6 @@ mod tests {
         cache.refer("main", "../../../evil").unwrap();
         fs::create_dir_all(cache.folder().join("snapshots")).unwrap();
         assert!(cache.snapshot("../../../evil").join(WEIGHTS).is_file());
-        assert_eq!(cache.complete("main"), None);
+        assert_eq!(cache.cached("main"), None);
     }
 }

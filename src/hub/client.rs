@@ -243,11 +243,18 @@ impl Client {
 
     /// The error message for a status that is not a success.
     fn refusal(&self, status: u16, origin: &Origin, what: &str) -> String {
-        match status {
-            401 | 403 if *origin == self.origin => {
-                format!("{origin} requires a login for it: log in there, or set HF_TOKEN")
-            }
-            404 => format!("{origin} has no {what}"),
+        match (status, &self.token) {
+            // The hub does not tell who is not logged in whether a model is private or does not exist.
+            (401 | 403, None) if *origin == self.origin => format!(
+                "{origin} has no {what}, or requires a login for it: check the name, log in there, \
+                 or set HF_TOKEN"
+            ),
+            // The hub refuses an invalid token for public models too.
+            (401 | 403, Some(_)) if *origin == self.origin => format!(
+                "{origin} refuses the access token (HF_TOKEN or the login's token file), \
+                 or the token gives no access to this model"
+            ),
+            (404, _) => format!("{origin} has no {what}"),
             _ => format!("{origin} answers with status {status}"),
         }
     }

@@ -22,9 +22,9 @@ pub fn endpoint() -> String {
     address.trim_end_matches('/').to_owned()
 }
 
-/// Returns whether network access is disabled.
-pub fn offline() -> bool {
-    is_set("HF_HUB_OFFLINE") || is_set("TRANSFORMERS_OFFLINE")
+/// The name of the variable that disables network access, if one does.
+pub fn offline() -> Option<&'static str> {
+    ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"].into_iter().find(|name| is_set(name))
 }
 
 /// The access token, if there is one.

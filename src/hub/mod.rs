@@ -98,11 +98,12 @@ impl Model {
     /// Returns the folder with the model's weights and configuration, in the hub's cache. Missing or damaged
     /// files are downloaded first. A download is stored only after its size and hash match those that the hub
     /// announced, and its content can be read. An interrupted download is resumed. Complete models in the
-    /// cache need no network. `progress` is called during downloads.
+    /// cache need no network. `progress` is called during downloads. If the weights are cached, and a missing
+    /// configuration cannot be downloaded, a warning is logged.
     ///
     /// Like the hub's Python client, this reads `HF_HOME`, `HF_HUB_CACHE` and `XDG_CACHE_HOME` (the cache's
     /// folder), `HF_ENDPOINT` (the hub's address), `HF_TOKEN`, `HF_TOKEN_PATH` and the login's token file
-    /// (the access token) and `HF_HUB_OFFLINE`.
+    /// (the access token), `HF_HUB_OFFLINE` and `TRANSFORMERS_OFFLINE`.
     ///
     /// # Errors
     /// [`Error::Hub`] if the hub cannot be reached, exceeds `limits` or has no such model, if the model has
@@ -116,41 +117,81 @@ impl Model {
         let cache = Cache::new(environment::cache()?, &self.id);
         let offline = environment::offline();
         let mut missing = format!("is not in {}, and ", cache.root().display());
-        if let Some(folder) = cache.complete(&self.revision) {
+        if let Some(commit) = cache.cached(&self.revision) {
+            let folder = cache.snapshot(&commit);
             let damage = files().find_map(|name| {
                 let file = folder.join(name);
                 let reason = file.exists().then(|| check::content(name, &file).err())??;
                 Some(format!("{}: damaged: {reason}", file.display()))
             });
-            match damage {
-                None => return Ok(folder),
-                Some(damage) if offline => {
-                    return Err(format!("{damage}; HF_HUB_OFFLINE forbids downloading it again"));
+            match (damage, offline) {
+                (None, _) => {
+                    self.complete(&cache, &commit, limits, progress);
+                    return Ok(folder);
                 }
-                Some(damage) => log::warn!("{damage}; it is fetched again"),
+                (Some(damage), Some(variable)) => {
+                    return Err(format!("{damage}; {variable} forbids downloading it again"));
+                }
+                (Some(damage), None) => log::warn!("{damage}; it is fetched again"),
             }
             missing.clear();
-        } else if offline {
-            return Err(missing + "HF_HUB_OFFLINE forbids downloading it");
+        } else if let Some(variable) = offline {
+            return Err(format!("{missing}{variable} forbids downloading it"));
         }
         let hub = Client::new(limits)?;
         let listing = hub.listing(&self.id, &self.revision).map_err(|reason| missing + &reason)?;
+        self.download(&cache, &hub, &listing, progress)?;
+        cache.refer(&self.revision, &listing.sha)?;
+        Ok(cache.snapshot(&listing.sha))
+    }
+
+    /// Downloads the configurations that a snapshot with the weights lacks. If that fails, the weights are
+    /// used without them.
+    fn complete(&self, cache: &Cache, commit: &str, limits: &Limits, progress: &mut dyn FnMut(Progress<'_>)) {
+        if cache.lacking(commit).is_empty() {
+            return;
+        }
+        let result = match environment::offline() {
+            Some(variable) => Err(format!("{variable} forbids downloads")),
+            None => Client::new(limits).and_then(|hub| {
+                // Not the revision, which may have other weights by now.
+                let listing = hub.listing(&self.id, commit)?;
+                self.download(cache, &hub, &listing, progress)
+            }),
+        };
+        if let Err(reason) = result {
+            let missing = cache.lacking(commit).join(" and ");
+            log::warn!("{}: used without {missing}, so settings may be wrong: {reason}", self.id);
+        }
+    }
+
+    /// Downloads the files that the snapshot lacks, and records which configurations the hub lacks.
+    fn download(
+        &self,
+        cache: &Cache,
+        hub: &Client,
+        listing: &Listing,
+        progress: &mut dyn FnMut(Progress<'_>),
+    ) -> Result<(), String> {
         if !listing.names().any(|name| name == WEIGHTS) {
             let pickle = listing.names().any(|name| name.ends_with(".bin") || name.ends_with(".pth"));
             let hint = if pickle { ": download its .bin or .pth file and open that" } else { "" };
             return Err(format!("has no {WEIGHTS}{hint}"));
         }
-        let Listing { sha: commit, .. } = &listing;
-        for name in files().filter(|name| listing.names().any(|listed| listed == *name)) {
-            let file = File { cache: &cache, hub: &hub, model: &self.id, commit, name };
-            file.fetch(progress).map_err(|reason| format!("{name}: {reason}"))?;
+        let commit = &listing.sha;
+        for name in files() {
+            if listing.names().any(|listed| listed == name) {
+                let file = File { cache, hub, model: &self.id, commit, name };
+                file.fetch(progress).map_err(|reason| format!("{name}: {reason}"))?;
+            } else {
+                cache.record_absence(commit, name);
+            }
         }
-        cache.refer(&self.revision, commit)?;
-        Ok(cache.snapshot(commit))
+        Ok(())
     }
 }
 
-/// The files that are downloaded. The weights come last: once they exist, the model is complete.
+/// The files that are downloaded. The weights come last: once they exist, the model can be used.
 fn files() -> impl Iterator<Item = &'static str> {
     CONFIGURATIONS.into_iter().chain([WEIGHTS])
 }

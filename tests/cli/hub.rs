@@ -3,6 +3,7 @@
 mod hostile;
 mod interrupted;
 mod server;
+mod shared;
 
 use std::{
     fs,
@@ -15,6 +16,7 @@ use server::{COMMIT, Files, MODEL, Response, Server};
 
 const WEIGHTS: &str = "model.safetensors";
 const CONFIG: &str = "config.json";
+const PREPROCESSOR: &str = "preprocessor_config.json";
 
 /// The classes in a command's JSON report.
 #[track_caller]
@@ -167,7 +169,11 @@ fn the_cache_has_the_layout_of_huggingface_hub() {
 fn a_missing_network_or_model_is_an_error() {
     let home = tempfile::tempdir().unwrap();
     refused(classify(MODEL, "http://127.0.0.1:9", home.path()), &[MODEL, "cannot be reached", "127.0.0.1:9"]);
-    refused(offline(classify(MODEL, "http://127.0.0.1:9", home.path())), &[MODEL, "HF_HUB_OFFLINE"]);
+    for variable in ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"] {
+        let mut command = classify(MODEL, "http://127.0.0.1:9", home.path());
+        command.env(variable, "1");
+        refused(command, &[MODEL, &format!("{variable} forbids")]);
+    }
     let invalid = ["huggingface.co", "ftp://huggingface.co", "https://", "http://user:secret@127.0.0.1"];
     for address in invalid {
         refused(classify(MODEL, address, home.path()), &[MODEL, "HF_ENDPOINT"]);
@@ -176,7 +182,11 @@ fn a_missing_network_or_model_is_an_error() {
     let hub = honest();
     let address = hub.address();
     refused(classify("timm/none", &address, home.path()), &["timm/none", &address, "no such model"]);
-    refused(classify("private/one", &address, home.path()), &["private/one", &address, "HF_TOKEN"]);
+    let private = || classify("private/one", &address, home.path());
+    refused(private(), &["private/one", &address, "no such model", "check the name", "set HF_TOKEN"]);
+    let mut command = private();
+    command.env("HF_TOKEN", "hf_expired");
+    refused(command, &["private/one", &address, "refuses the access token", "HF_TOKEN"]);
     refused(classify("nonsense", &address, home.path()), &["nonsense", "not a model's name"]);
     assert!(failure(goldcrest(["inspect", "--model", MODEL, "--weights", SEEDED]), 2).contains("--model"));
     let without = ["inspect", "--weights", SEEDED, "--hub-timeout", "9"];
