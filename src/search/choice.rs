@@ -396,7 +396,10 @@ impl<'a> Chooser<'a> {
 
     /// Computes the lower bounds of the admitted candidates.
     fn survey(&mut self, admitted: &HashSet<usize>) -> Result<()> {
-        let missing = |i: &usize| admitted.contains(i) && self.candidates[*i].demand.is_none();
+        let missing = |i: &usize| {
+            let waits = self.entries[*i].state == State::Waiting;
+            waits && admitted.contains(i) && self.candidates[*i].demand.is_none()
+        };
         let mut missing: Vec<usize> = (0..self.candidates.len()).filter(missing).collect();
         // Sorted so that each structure is built once.
         missing.sort_by_key(|i| self.candidates[*i].published.structure.as_str());
@@ -441,7 +444,8 @@ impl<'a> Chooser<'a> {
             Ok(measured) => {
                 // If a network exceeds the measured peak, the device was busy while the peak was measured:
                 // raise the peak.
-                let done = 1e3 * measured.macs as f64 / measured.ms.min;
+                let least = self.candidates[i].demand.map_or(measured.macs, |demand| demand.least_macs);
+                let done = 1e3 * least as f64 / measured.ms.min;
                 if let Some(rate) = self.rates[self.entries[i].rate].as_mut().filter(|rate| rate.macs < done)
                 {
                     log::debug!("{:.1} G multiply-adds/s in {}", done / 1e9, measured.published);

@@ -153,6 +153,9 @@ async fn tuned(lab: &mut Lab<'_>, at: usize, graph: &Graph, input: Shape) -> Res
     if lab.quick() {
         return Err("quick mode does not tune".into());
     }
+    if lab.is_stopped() {
+        return Err("interrupted".into());
+    }
     let Device::Gpu(gpu) = &lab.benches[at].device else { return Err("no graphics adapter".into()) };
     let measured = async || {
         let inputs = [Tensor::wave(input, 0.37)];

@@ -21,7 +21,7 @@ use crate::{
         report::{Cell, Outcome},
     },
     plan::Fuse,
-    session::{Device, Options},
+    session::{Device, Options, Precision},
     tensor::Element,
     zoo::synthetic,
 };
@@ -217,7 +217,8 @@ impl<'a> Lab<'a> {
     fn options<'b>(&self, at: usize, case: &Case<'b>) -> measure::Case<'b> {
         let cpu = matches!(self.benches[at].device, Device::Cpu(_));
         let (fuse, baseline) = if cpu { (Fuse::None, true) } else { (case.fuse, case.baseline) };
-        let options = Options { fuse, baseline, ..Options::default() };
+        // Not what `tune` has found faster on this machine.
+        let options = Options { fuse, baseline, precision: Precision::F32, ..Options::default() };
         measure::Case { graph: case.graph, input: case.input, options }
     }
 
