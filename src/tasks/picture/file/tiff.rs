@@ -3,7 +3,7 @@
 use tiff::{
     ColorType, TiffError,
     decoder::{Decoder, Limits, ifd::Value},
-    tags::{IfdPointer, SampleFormat, Tag},
+    tags::{ExtraSamples, IfdPointer, SampleFormat, Tag},
 };
 
 use super::{
@@ -151,11 +151,19 @@ impl Tiff<'_> {
                 "a TIFF with more samples per pixel than its colour type has, which is not supported".into(),
             );
         }
+        // The decoder does not tell the two kinds of alpha apart.
+        let extra = decoder.find_tag_unsigned_vec::<u16>(Tag::ExtraSamples).map_err(message)?;
+        let associated = Some(ExtraSamples::AssociatedAlpha.to_u16());
+        let multiplied = (colour, alpha) == (Colour::Rgb, true)
+            && extra.unwrap_or_default().first().copied() == associated;
         let mut pixels = Pixels::new(w, h, if palette.is_some() { Pixel::RGB } else { pixel });
         if separate == 0 {
             decoder.read_image_bytes(pixels.samples()).map_err(message)?;
             if luma {
                 pixels.samples().as_chunks_mut::<3>().0.iter_mut().for_each(rgb_of);
+            }
+            if multiplied {
+                divide_by_alpha(pixels.samples(), bits == 16);
             }
             return Ok(upright(pixels.into_picture(), orientation));
         }
@@ -165,6 +173,9 @@ impl Tiff<'_> {
             interleave(&read, layout.planes, pixel.bytes() / layout.planes, pixels.samples());
             if luma {
                 pixels.samples().as_chunks_mut::<3>().0.iter_mut().for_each(rgb_of);
+            }
+            if multiplied {
+                divide_by_alpha(pixels.samples(), bits == 16);
             }
         } else {
             let values = (0..h).flat_map(|y| {
@@ -203,6 +214,27 @@ impl Tiff<'_> {
         file[at] = 1;
         decoder.seek_to_image(self.page - 1).map_err(message)?;
         Ok(Some(palette))
+    }
+}
+
+/// Divides premultiplied (associated) colours by their alpha, as Pillow does. Transparent pixels become black.
+fn divide_by_alpha(samples: &mut [u8], is_16_bit: bool) {
+    let divided =
+        |colour: u32, alpha: u32, most: u32| (most * colour).checked_div(alpha).unwrap_or(0).min(most);
+    if is_16_bit {
+        for pixel in samples.as_chunks_mut::<8>().0 {
+            let of = |pixel: &[u8; 8], k: usize| u16::from_ne_bytes([pixel[2 * k], pixel[2 * k + 1]]).into();
+            for k in 0..3 {
+                let colour = divided(of(pixel, k), of(pixel, 3), u16::MAX.into()) as u16;
+                pixel[2 * k..2 * k + 2].copy_from_slice(&colour.to_ne_bytes());
+            }
+        }
+    } else {
+        for [r, g, b, alpha] in samples.as_chunks_mut::<4>().0 {
+            for colour in [r, g, b] {
+                *colour = divided((*colour).into(), (*alpha).into(), u8::MAX.into()) as u8;
+            }
+        }
     }
 }
 
@@ -246,4 +278,48 @@ fn value(row: &[u8], x: usize, bits: u8) -> u8 {
     let bits = usize::from(bits);
     let shift = 8 - bits - x * bits % 8;
     row[x * bits / 8] >> shift & (0xff >> (8 - bits))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use tiff::encoder::{TiffEncoder, colortype};
+
+    use super::*;
+
+    /// A pixel with this kind of alpha, in 8 bits and in 16.
+    fn opened(pixel: [u8; 4], kind: ExtraSamples) -> [Vec<u8>; 2] {
+        let path = tempfile::tempdir().unwrap();
+        [false, true].map(|is_16_bit| {
+            let mut file = Cursor::new(Vec::new());
+            let mut encoder = TiffEncoder::new(&mut file).unwrap();
+            let tag = &[kind.to_u16()][..];
+            if is_16_bit {
+                let mut image = encoder.new_image::<colortype::RGBA16>(1, 1).unwrap();
+                image.encoder().write_tag(Tag::ExtraSamples, tag).unwrap();
+                image.write_data(&pixel.map(|value| 257 * u16::from(value))).unwrap();
+            } else {
+                let mut image = encoder.new_image::<colortype::RGBA8>(1, 1).unwrap();
+                image.encoder().write_tag(Tag::ExtraSamples, tag).unwrap();
+                image.write_data(&pixel).unwrap();
+            }
+            let path = path.path().join("pixel.tif");
+            std::fs::write(&path, file.into_inner()).unwrap();
+            Picture::open(path).unwrap().into_pixels()
+        })
+    }
+
+    #[test]
+    fn premultiplied_colours_are_divided_by_their_alpha() {
+        for pixels in opened([64, 32, 16, 128], ExtraSamples::AssociatedAlpha) {
+            assert_eq!(pixels, [127, 63, 31]);
+        }
+        for pixels in opened([9, 9, 9, 0], ExtraSamples::AssociatedAlpha) {
+            assert_eq!(pixels, [0, 0, 0]);
+        }
+        for pixels in opened([64, 32, 16, 128], ExtraSamples::UnassociatedAlpha) {
+            assert_eq!(pixels, [64, 32, 16]);
+        }
+    }
 }
