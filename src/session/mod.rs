@@ -228,8 +228,8 @@ impl Session {
         spec.plan()?.build(Pace::Blocking, |_, _| {}).await
     }
 
-    /// Returns true if no inference of this session is in flight, and no [`Source`], [`Painting`], [`Boxes`] or
-    /// [`Ring`] of it exists, none of which would fit a session that replaces it.
+    /// Returns true if no inference of this session is in flight, and no source, painting, boxes or ring of it
+    /// exists, none of which would fit a session that replaces it.
     pub fn is_idle(&self) -> bool {
         match &self.engine {
             Engine::Gpu { executor, .. } => executor.is_idle(),
