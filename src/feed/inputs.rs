@@ -200,15 +200,18 @@ impl Inputs {
     }
 
     /// Returns the number of inputs, if all of them are files that were found, or if the program's iterator
-    /// knows it.
+    /// knows it. An animation, or a file of several pages, is one input. Each frame of a video is one, so the
+    /// number is unknown if a file's extension is `y4m`.
     pub fn known(&self) -> Option<usize> {
         let own = self.inputs.as_ref().map_or((0, Some(0)), Iterator::size_hint);
-        let is_file = |left: &Left| match left {
-            Left::Name(name) => name != STDIN && Path::new(name).is_file(),
-            Left::Found(Found::Named(path)) => path.is_file(),
-            Left::Found(found) => matches!(found, Found::File { .. }),
+        let is_video = |path: &Path| path.extension().is_some_and(|end| end.eq_ignore_ascii_case("y4m"));
+        let is_one = |left: &Left| match left {
+            Left::Name(name) => name != STDIN && Path::new(name).is_file() && !is_video(Path::new(name)),
+            Left::Found(Found::Named(path)) => path.is_file() && !is_video(path),
+            Left::Found(Found::File { path, .. }) => !is_video(path),
+            Left::Found(Found::Stdin | Found::Failed(..)) => false,
         };
-        let exact = own.1 == Some(own.0) && self.left.iter().all(is_file);
+        let exact = own.1 == Some(own.0) && self.left.iter().all(is_one);
         exact.then_some(own.0 + self.left.len())
     }
 }
@@ -381,5 +384,25 @@ impl<R: Read> Iterator for Stream<R> {
             self.kind = Some(Kind::Ended);
         }
         frame.transpose()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_number_of_a_videos_frames_is_unknown() {
+        let folder = tempfile::tempdir().unwrap();
+        let [picture, video] = ["a.png", "b.Y4M"].map(|name| folder.path().join(name));
+        for file in [&picture, &video] {
+            std::fs::write(file, "").unwrap();
+        }
+        for (files, expected) in [([&picture, &picture], Some(2)), ([&picture, &video], None)] {
+            let mut inputs = Inputs::new(files.map(|file| file.clone().into()), Reading::default());
+            assert_eq!(inputs.known(), expected);
+            inputs.settle();
+            assert_eq!(inputs.known(), expected);
+        }
     }
 }

@@ -119,15 +119,19 @@ impl<R: Read> Window<'_, R> {
 
     /// Walks the chunks to the last one.
     fn png(&mut self) -> Result<usize, String> {
-        let mut at = 8;
+        let (mut at, mut animated) = (8, false);
         loop {
             let chunk = &self.reach(at + 8)?[at..];
             let length = u32::from_be_bytes([chunk[0], chunk[1], chunk[2], chunk[3]]) as usize;
-            let (last, frame) = (&chunk[4..8] == b"IEND", &chunk[4..8] == b"fcTL");
-            self.frames += usize::from(frame);
+            let name = [chunk[4], chunk[5], chunk[6], chunk[7]];
             at += length + 12;
-            if last {
-                return Ok(at);
+            match &name {
+                b"acTL" => animated = true,
+                b"fcTL" => self.frames += 1,
+                // The default image is not a frame of the animation, but a picture too.
+                b"IDAT" if animated && self.frames == 0 => self.frames = 1,
+                b"IEND" => return Ok(at),
+                _ => {}
             }
             // Rejects a damaged length that exceeds the limit or the stream.
             self.reach(at)?;

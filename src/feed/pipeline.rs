@@ -44,8 +44,10 @@ pub struct Pipeline<'a> {
     pub labels: Labels,
     /// Classes per result.
     pub top: usize,
-    /// Threads that decode, preprocess and finish pictures. On a CPU, the device's number of threads is used
-    /// instead.
+    /// Threads that decode, preprocess and finish pictures, but no more than [`Inputs::known`] inputs. On a
+    /// CPU, the device's number of threads is used instead. An animation counts as one input: if there is no
+    /// other, its frames are decoded, preprocessed and finished one after another, and on a CPU each of them
+    /// runs on all threads.
     pub threads: usize,
     /// The limits of a picture's size.
     pub limits: PictureLimits,
@@ -224,7 +226,7 @@ impl Pipeline<'_> {
         let first = ordered(scope, threads, ahead, inputs, start.clone(), move |own, input| {
             match clocks.decode.time(|| open(input, limits)) {
                 Opening::One(opened) => Stages::Done(Some(work(own, opened))),
-                Opening::Many(frames) => Stages::Opened(frames),
+                Opening::Many(frames) => Stages::Opened(frames, clocks),
             }
         });
         // The frames of an animation are decoded one after another, then distributed over the threads like
@@ -238,9 +240,9 @@ impl Pipeline<'_> {
 }
 
 /// The result of an input with one picture, or the frames of an animation.
-enum Stages<R> {
+enum Stages<'a, R> {
     Done(Option<R>),
-    Opened(Box<dyn Iterator<Item = Opened> + Send>),
+    Opened(Box<dyn Iterator<Item = Opened> + Send>, &'a Clocks),
 }
 
 enum Stage<R> {
@@ -248,13 +250,14 @@ enum Stage<R> {
     Opened(Opened),
 }
 
-impl<R> Iterator for Stages<R> {
+impl<R> Iterator for Stages<'_, R> {
     type Item = Stage<R>;
 
     fn next(&mut self) -> Option<Stage<R>> {
         match self {
             Self::Done(result) => result.take().map(Stage::Done),
-            Self::Opened(frames) => frames.next().map(Stage::Opened),
+            // This decodes the frame.
+            Self::Opened(frames, clocks) => clocks.decode.time(|| frames.next()).map(Stage::Opened),
         }
     }
 }

@@ -133,9 +133,23 @@ mod tests {
         assert!(all(&[], 1).unwrap().is_empty());
     }
 
+    /// An animation of one frame, and a default image that is not this frame.
+    fn one_frame() -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let mut encoder = png::Encoder::new(&mut bytes, 2, 1);
+        encoder.set_animated(1, 0).unwrap();
+        encoder.set_sep_def_img(true).unwrap();
+        let mut writer = encoder.write_header().unwrap();
+        writer.write_image_data(&[10, 20]).unwrap();
+        writer.write_image_data(&[30, 40]).unwrap();
+        writer.finish().unwrap();
+        bytes
+    }
+
     #[test]
     fn animations_are_distinguished_from_pictures() {
-        for (path, bytes) in files(&["gif", "apng", "png", "webp", "tif", "jpg"]) {
+        let files = files(&["gif", "apng", "png", "webp", "tif", "jpg"]);
+        for (path, bytes) in files.into_iter().chain([("one frame".into(), one_frame())]) {
             let (_, animated) = next(&mut Lookahead::new(&bytes[..]), 1 << 20, true).unwrap().unwrap();
             let limits = crate::tasks::PictureLimits::default();
             let frames = crate::tasks::Frames::decode(&bytes, &path, limits).unwrap().count();

@@ -11,6 +11,20 @@ pub(super) struct Area {
     pub height: usize,
 }
 
+impl Area {
+    /// The column and row of each pixel, row by row.
+    pub fn places(self) -> impl Iterator<Item = (usize, usize)> {
+        let Self { left, top, width, height } = self;
+        (top..top + height).flat_map(move |y| (left..left + width).map(move |x| (x, y)))
+    }
+
+    /// Returns whether the area has a pixel at this column and row.
+    pub fn contains(self, (x, y): (usize, usize)) -> bool {
+        let Self { left, top, width, height } = self;
+        (left..left + width).contains(&x) && (top..top + height).contains(&y)
+    }
+}
+
 /// A canvas of pixels of `N` bytes, initially zero.
 pub(super) struct Canvas<const N: usize> {
     width: usize,
@@ -21,6 +35,11 @@ pub(super) struct Canvas<const N: usize> {
 impl<const N: usize> Canvas<N> {
     pub fn new(width: usize, height: usize) -> Self {
         Self { width, height, pixels: vec![[0; N]; width * height] }
+    }
+
+    /// The whole canvas.
+    pub fn area(&self) -> Area {
+        Area { left: 0, top: 0, width: self.width, height: self.height }
     }
 
     /// Returns whether the canvas contains `area`.

@@ -217,23 +217,17 @@ impl Tiff<'_> {
     }
 }
 
-/// Divides premultiplied (associated) colours by their alpha, as Pillow does. Transparent pixels become black.
+/// Divides premultiplied (associated) colours by their alpha, as Pillow does: rounded down, and with only the
+/// high 8 of 16 bits. Transparent pixels become black.
 fn divide_by_alpha(samples: &mut [u8], is_16_bit: bool) {
-    let divided =
-        |colour: u32, alpha: u32, most: u32| (most * colour).checked_div(alpha).unwrap_or(0).min(most);
-    if is_16_bit {
-        for pixel in samples.as_chunks_mut::<8>().0 {
-            let of = |pixel: &[u8; 8], k: usize| u16::from_ne_bytes([pixel[2 * k], pixel[2 * k + 1]]).into();
-            for k in 0..3 {
-                let colour = divided(of(pixel, k), of(pixel, 3), u16::MAX.into()) as u16;
-                pixel[2 * k..2 * k + 2].copy_from_slice(&colour.to_ne_bytes());
-            }
-        }
-    } else {
-        for [r, g, b, alpha] in samples.as_chunks_mut::<4>().0 {
-            for colour in [r, g, b] {
-                *colour = divided((*colour).into(), (*alpha).into(), u8::MAX.into()) as u8;
-            }
+    let depth = if is_16_bit { 2 } else { 1 };
+    // The position of the high byte in a sample.
+    let high = if is_16_bit && cfg!(target_endian = "little") { 1 } else { 0 };
+    for pixel in samples.chunks_exact_mut(4 * depth) {
+        let alpha = u32::from(pixel[3 * depth + high]);
+        for k in 0..3 {
+            let colour = &mut pixel[k * depth + high];
+            *colour = (255 * u32::from(*colour)).checked_div(alpha).unwrap_or(0).min(255) as u8;
         }
     }
 }
@@ -288,9 +282,8 @@ mod tests {
 
     use super::*;
 
-    /// A pixel with this kind of alpha, in 8 bits and in 16.
-    fn opened(pixel: [u8; 4], kind: ExtraSamples) -> [Vec<u8>; 2] {
-        let path = tempfile::tempdir().unwrap();
+    /// A pixel with this kind of alpha, decoded from 8 bits and from 16.
+    fn decoded(pixel: [u8; 4], kind: ExtraSamples) -> [Vec<u8>; 2] {
         [false, true].map(|is_16_bit| {
             let mut file = Cursor::new(Vec::new());
             let mut encoder = TiffEncoder::new(&mut file).unwrap();
@@ -298,28 +291,26 @@ mod tests {
             if is_16_bit {
                 let mut image = encoder.new_image::<colortype::RGBA16>(1, 1).unwrap();
                 image.encoder().write_tag(Tag::ExtraSamples, tag).unwrap();
-                image.write_data(&pixel.map(|value| 257 * u16::from(value))).unwrap();
+                image.write_data(&pixel.map(|value| u16::from(value) << 8 | 0xff)).unwrap();
             } else {
                 let mut image = encoder.new_image::<colortype::RGBA8>(1, 1).unwrap();
                 image.encoder().write_tag(Tag::ExtraSamples, tag).unwrap();
                 image.write_data(&pixel).unwrap();
             }
-            let path = path.path().join("pixel.tif");
-            std::fs::write(&path, file.into_inner()).unwrap();
-            Picture::open(path).unwrap().into_pixels()
+            Picture::decode(&file.into_inner(), "pixel.tif").unwrap().into_pixels()
         })
     }
 
     #[test]
     fn premultiplied_colours_are_divided_by_their_alpha() {
-        for pixels in opened([64, 32, 16, 128], ExtraSamples::AssociatedAlpha) {
-            assert_eq!(pixels, [127, 63, 31]);
-        }
-        for pixels in opened([9, 9, 9, 0], ExtraSamples::AssociatedAlpha) {
-            assert_eq!(pixels, [0, 0, 0]);
-        }
-        for pixels in opened([64, 32, 16, 128], ExtraSamples::UnassociatedAlpha) {
-            assert_eq!(pixels, [64, 32, 16]);
+        for (pixel, kind, expected) in [
+            ([64, 32, 16, 128], ExtraSamples::AssociatedAlpha, [127, 63, 31]),
+            ([9, 200, 7, 100], ExtraSamples::AssociatedAlpha, [22, 255, 17]),
+            ([9, 8, 7, 255], ExtraSamples::AssociatedAlpha, [9, 8, 7]),
+            ([9, 8, 7, 0], ExtraSamples::AssociatedAlpha, [0, 0, 0]),
+            ([64, 32, 16, 128], ExtraSamples::UnassociatedAlpha, [64, 32, 16]),
+        ] {
+            assert_eq!(decoded(pixel, kind), [expected; 2], "{pixel:?}");
         }
     }
 }

@@ -27,7 +27,7 @@ pub(super) struct WebP<'a> {
 
 struct Animation {
     canvas: Canvas<4>,
-    /// The area to clear before the next frame is drawn.
+    /// The area to clear before the next frame is drawn; at first the whole canvas.
     to_clear: Option<Area>,
     /// The position of the next chunk in the file.
     at: usize,
@@ -51,11 +51,11 @@ pub(super) fn decoder(bytes: Bytes<'_>, budget: Budget) -> Result<WebP<'_>, Stri
     // An animation also needs the canvas and the returned picture.
     let peak = if animated { 4 + frame + upright_peak(orientation) } else { frame };
     budget.admits(width.into(), height.into(), peak)?;
-    let animation = animated.then(|| Animation {
-        canvas: Canvas::new(width as usize, height as usize),
-        to_clear: None,
+    let animation = animated.then(|| {
+        let canvas = Canvas::new(width as usize, height as usize);
+        let to_clear = Some(canvas.area());
         // After "RIFF", the length and "WEBP".
-        at: 12,
+        Animation { canvas, to_clear, at: 12 }
     });
     Ok(WebP { bytes, orientation, animation, done: false })
 }
@@ -105,13 +105,20 @@ impl Animation {
         if pixels.size() != (area.width, area.height) {
             return Err("a frame does not have its announced size".into());
         }
-        if let Some(area) = self.to_clear.take() {
+        let cleared = self.to_clear;
+        if let Some(area) = cleared {
             self.canvas.fill(area, [0; 4]);
         }
-        self.to_clear = disposed.then_some(area);
+        // Clearing the only frame on a clear canvas clears all of it.
+        let whole = self.canvas.area();
+        self.to_clear = disposed.then_some(if cleared == Some(whole) { whole } else { area });
+        let mut places = area.places();
+        // Frames are blended with older transparent pixels, but not with those just cleared.
+        let mut is_cleared =
+            || places.next().zip(cleared).is_some_and(|(place, cleared)| cleared.contains(place));
         match pixels.samples().len() / (area.width * area.height) {
             4 => self.canvas.draw(area, pixels.samples().as_chunks::<4>().0, |under, over| {
-                *under = if blended { blend(*under, *over) } else { *over };
+                *under = if is_cleared() || !blended { *over } else { blend(*under, *over) };
             }),
             _ => self.canvas.draw(area, pixels.samples().as_chunks::<3>().0, |under, [r, g, b]| {
                 *under = [*r, *g, *b, 255];
@@ -150,20 +157,38 @@ fn standalone(size: &[u8], chunks: &[u8]) -> Vec<u8> {
     file
 }
 
-/// Blends one colour over another, with libwebp's integer arithmetic.
+/// Blends one colour over another, with libwebp's integer arithmetic. Transparent pixels keep their colour,
+/// which is visible without alpha.
 fn blend(under: [u8; 4], over: [u8; 4]) -> [u8; 4] {
-    match (under[3], over[3]) {
-        (0, _) | (_, 255) => over,
-        (_, 0) => under,
-        (below, alpha) => {
+    match over[3] {
+        255 => over,
+        0 => under,
+        alpha => {
             let alpha = u32::from(alpha);
-            let below = (u32::from(below) * (256 - alpha)) >> 8;
+            let below = (u32::from(under[3]) * (256 - alpha)) >> 8;
             let scale = (1 << 24) / (alpha + below);
             let channel = |k: usize| {
                 let sum = u32::from(over[k]) * alpha + u32::from(under[k]) * below;
                 ((u64::from(sum) * u64::from(scale)) >> 24) as u8
             };
             [channel(0), channel(1), channel(2), (alpha + below) as u8]
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn transparent_pixels_are_blended_as_in_libwebp() {
+        for (under, over, expected) in [
+            ([200, 100, 50, 0], [0, 0, 0, 0], [200, 100, 50, 0]),
+            ([0, 0, 0, 0], [10, 20, 30, 0], [0, 0, 0, 0]),
+            ([0, 0, 0, 0], [255, 90, 3, 3], [254, 89, 2, 3]),
+            ([1, 2, 3, 0], [9, 8, 7, 255], [9, 8, 7, 255]),
+        ] {
+            assert_eq!(blend(under, over), expected, "{over:?} over {under:?}");
         }
     }
 }
