@@ -149,6 +149,9 @@ impl Weights {
     }
 }
 
+/// The error of `--threads` with a graphics adapter.
+pub const THREADS_ON_ADAPTER: &str = "--threads applies to the CPU only, not to graphics adapters";
+
 /// Options for the device and the execution.
 #[derive(Args)]
 pub struct Engine {
@@ -211,10 +214,15 @@ pub enum Fusion {
     Block,
 }
 
+/// The name of an option's value on the command line.
+pub fn name_of(value: &impl ValueEnum) -> String {
+    value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+}
+
 impl Stored {
     /// The name of the --precision value.
     pub fn name(self) -> String {
-        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+        name_of(&self)
     }
 
     /// The session option.
@@ -258,7 +266,7 @@ impl Engine {
 
     /// The name of the --fuse value.
     pub fn fuse_name(&self) -> String {
-        self.fuse.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+        name_of(&self.fuse)
     }
 
     /// The storage type of feature maps and weights.
@@ -301,7 +309,7 @@ impl Engine {
             bail!("--backend cpu: this command needs a graphics adapter");
         }
         if self.threads.is_some() {
-            bail!("--threads applies to the CPU only, not to graphics adapters");
+            bail!(THREADS_ON_ADAPTER);
         }
         let gpu = quietly(|| Gpu::open(self.adapter.as_deref()))?;
         if gpu.adapter().software {

@@ -58,7 +58,7 @@ impl Devices {
         }
         let wants_gpu = matches!(self.backend, Backend::Gpu | Backend::Both) || self.adapter.is_some();
         if self.threads.is_some() && wants_gpu && self.backend != Backend::Both {
-            bail!("--threads applies to the CPU only, not to graphics adapters");
+            bail!(common::THREADS_ON_ADAPTER);
         }
         let mut devices = Vec::new();
         if wants_gpu {

@@ -16,7 +16,7 @@ use clap::{
 use goldcrest::{
     Tensor,
     cpu::Cpu,
-    feed::{Content, Inputs, Reading},
+    feed::{Inputs, Reading},
     files::FileSet,
     measure::{Case, Sampling, time},
     quantize::{self, LayerReport, Quantized, Report, StoredType},
@@ -265,13 +265,10 @@ fn listed(name: &OsString, read: &mut FileSet) -> Result<Vec<PathBuf>> {
     inputs.settle();
     read.extend(inputs.files());
     let (mut files, mut failures) = (Vec::new(), Vec::new());
-    for input in inputs {
-        match input.content {
-            Content::Failed(error) => failures.push(error),
-            _ if input.name.is_stdin() => bail!("--pictures names files: a folder, a pattern or @FILE"),
-            // A file with several frames is listed once.
-            _ if files.last() == Some(&input.name.file) => {}
-            _ => files.push(input.name.file),
+    for file in inputs.into_files() {
+        match file {
+            Ok(file) => files.push(file),
+            Err(error) => failures.push(error),
         }
     }
     if files.is_empty() {

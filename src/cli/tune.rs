@@ -75,6 +75,7 @@ impl Tune {
         let bar = progress("tuning");
         bar.set_length(100 * elements.len() as u64);
         let budget = Duration::from_secs(self.budget) / elements.len() as u32;
+        let weights = session::weights_checksum(&graph);
         let mut tunings = Vec::new();
         for &element in &elements {
             gpu.supports(element)?;
@@ -87,12 +88,8 @@ impl Tune {
                 Err(error @ Error::Overflow { element: Element::F16, .. }) if elements.len() > 1 => {
                     log::warn!("{error}; --precision auto keeps f32 for {}", network.arch);
                     // Replaces the record of an earlier run, on other pictures.
-                    let unusable = TuningRecord {
-                        winners: Default::default(),
-                        ms: f64::MAX,
-                        error: f64::MAX,
-                        weights: session::weights_checksum(&graph),
-                    };
+                    let unusable =
+                        TuningRecord { winners: Default::default(), ms: f64::MAX, error: f64::MAX, weights };
                     session::store_tuning(&gpu, &graph, input, element, unusable);
                     continue;
                 }
@@ -107,12 +104,7 @@ impl Tune {
                     session::MAX_F16_ERROR,
                 );
             }
-            let found = TuningRecord {
-                winners: tuning.winners.clone(),
-                ms: tuning.after_ms,
-                error,
-                weights: session::weights_checksum(&graph),
-            };
+            let found = TuningRecord { winners: tuning.winners.clone(), ms: tuning.after_ms, error, weights };
             let kept = session::store_tuning(&gpu, &graph, input, element, found);
             tunings.push(Tuned { precision: element, kept, tuning });
         }

@@ -47,6 +47,7 @@ use rayon::prelude::*;
 pub use executor::Executor;
 pub(crate) use host::available_bytes;
 pub use info::CpuInfo;
+pub(crate) use winograd::Winograd;
 
 use crate::{Error, Result};
 

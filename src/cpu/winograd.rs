@@ -42,14 +42,17 @@ pub struct Winograd {
 }
 
 impl Winograd {
+    /// True if the convolution can be computed so at all.
+    pub fn applies(conv: &Conv) -> bool {
+        (conv.kernel(), conv.stride, conv.dilation) == (3, 1, 1) && conv.kind() == Some(ConvKind::Dense)
+    }
+
     /// True if this is faster than a direct convolution. Its weights are 16/9 as large, and maps of few tiles
     /// are bound by reading them.
     pub fn pays(conv: &Conv, window: Window) -> bool {
-        let plain =
-            (conv.kernel(), conv.stride, conv.dilation) == (3, 1, 1) && conv.kind() == Some(ConvKind::Dense);
         let channels = [conv.inputs(), conv.outputs()];
         let vectors = channels.iter().all(|count| count % VECTOR == 0 && *count >= LEAST_CHANNELS);
-        plain && vectors && window.height.div_ceil(2) * window.width.div_ceil(2) >= LEAST_TILES
+        Self::applies(conv) && vectors && window.height.div_ceil(2) * window.width.div_ceil(2) >= LEAST_TILES
     }
 
     pub fn new(conv: &Conv, window: Window, memory: &mut Memory) -> Self {

@@ -199,6 +199,23 @@ impl Inputs {
         found.chain(self.lists.iter().map(PathBuf::as_path))
     }
 
+    /// Returns the files that are not read yet, without opening them, and what could not be found. Lists that
+    /// come through a pipe are read.
+    pub fn into_files(self) -> impl Iterator<Item = Result<PathBuf>> {
+        let reading = self.reading;
+        let found = self.left.into_iter().flat_map(move |left| -> Files {
+            match left {
+                Left::Name(name) => found::named(&name, &reading),
+                Left::Found(found) => Box::new(std::iter::once(found)),
+            }
+        });
+        found.map(|found| match found {
+            Found::Named(path) | Found::File { path, .. } => Ok(path),
+            Found::Stdin => Err(Error::Input("standard input is no file".into())),
+            Found::Failed(_, error) => Err(error),
+        })
+    }
+
     /// Returns the number of inputs, if all of them are files that were found, or if the program's iterator
     /// knows it. An animation, or a file of several pages, is one input. Each frame of a video is one, so the
     /// number is unknown if a file's extension is `y4m`.

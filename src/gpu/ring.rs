@@ -96,6 +96,9 @@ impl Flight {
     }
 }
 
+// Timestamps are aligned to eight bytes.
+const _: () = assert!(Flag::BYTES + 7 + Clock::BYTES <= crate::plan::READBACK_EXTRA);
+
 impl Ring {
     fn new(executor: &Executor, length: usize) -> Result<Self> {
         if length == 0 {

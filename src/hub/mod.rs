@@ -126,7 +126,7 @@ impl Model {
             });
             match (damage, offline) {
                 (None, _) => {
-                    self.complete(&cache, &commit, limits, progress);
+                    self.complete(&cache, &commit, offline, limits, progress);
                     return Ok(folder);
                 }
                 (Some(damage), Some(variable)) => {
@@ -147,11 +147,18 @@ impl Model {
 
     /// Downloads the configurations that a snapshot with the weights lacks. If that fails, the weights are
     /// used without them.
-    fn complete(&self, cache: &Cache, commit: &str, limits: &Limits, progress: &mut dyn FnMut(Progress<'_>)) {
+    fn complete(
+        &self,
+        cache: &Cache,
+        commit: &str,
+        offline: Option<&str>,
+        limits: &Limits,
+        progress: &mut dyn FnMut(Progress<'_>),
+    ) {
         if cache.lacking(commit).is_empty() {
             return;
         }
-        let result = match environment::offline() {
+        let result = match offline {
             Some(variable) => Err(format!("{variable} forbids downloads")),
             None => Client::new(limits).and_then(|hub| {
                 // Not the revision, which may have other weights by now.

@@ -28,6 +28,9 @@ use crate::{
     kernels::Launch,
     tensor::{Element, Form},
 };
+
+/// The most bytes of a readback buffer besides the outputs: overflow flag, padding, and a ring's timestamps.
+pub(crate) const READBACK_EXTRA: u64 = 32;
 use blocks::{Arithmetic, Unit};
 use draft::{DraftStep, MapId, Read};
 
@@ -364,8 +367,8 @@ impl Plan {
             Ok(Output { name: name.into(), value, dims: graph.output_dims(id, value.shape) })
         };
         let outputs: Vec<Output> = outputs.iter().map(output).collect::<Result<_>>()?;
-        // All outputs share one readback buffer, with the overflow flag and the padding of a ring's.
-        let needed = outputs.iter().map(|output| output.value.bytes()).sum::<u64>() + 32;
+        // All outputs share one readback buffer.
+        let needed = outputs.iter().map(|output| output.value.bytes()).sum::<u64>() + READBACK_EXTRA;
         if needed > machine.max_buffer {
             return Err(Error::Limit { what: "the readback".into(), needed, limit: machine.max_buffer });
         }

@@ -1,13 +1,14 @@
 //! Cross-layer equalisation: evens out channels of very different magnitude between a layer and the depthwise
 //! layer after it. The first layer divides each channel by a factor and the second multiplies by it. The
-//! network's floating-point outputs and feature maps stay the same, but the int8 map between them resolves small channels better ("Data-Free
-//! Quantization Through Weight Equalization and Bias Correction", arXiv 1906.04721, section 4.1). Weights
-//! have one scale per output here, so that scaling them costs no accuracy, and the factors equalise the map's
-//! channels, not the weights. A factor is only the square root of a channel's ratio to the largest: a channel
-//! scaled up all the way would be clipped on every picture with larger values. Maps in front of pointwise
-//! layers are left alone: each output of such a layer reads all channels with one weight scale, so that
-//! equalisation loses more accuracy than it gains. On pictures not used for calibration, torchvision's V2 had
-//! an error of 0.088 with equalisation in front of depthwise layers only, and of 0.108 with both.
+//! network's floating-point outputs and feature maps stay the same, but the int8 map between them resolves
+//! small channels better ("Data-Free Quantization Through Weight Equalization and Bias Correction", arXiv
+//! 1906.04721, section 4.1). Weights have one scale per output here, so that scaling them costs no accuracy,
+//! and the factors equalise the map's channels, not the weights. A factor is only the square root of a
+//! channel's ratio to the largest: a channel scaled up all the way would be clipped on every picture with
+//! larger values. Maps in front of pointwise layers are left alone: each output of such a layer reads all
+//! channels with one weight scale, so that equalisation loses more accuracy than it gains. On pictures not
+//! used for calibration, torchvision's V2 had an error of 0.088 with equalisation in front of depthwise
+//! layers only, and of 0.108 with both.
 //!
 //! Factors are powers of two: scaling then needs no rounding, and f32 outputs stay bit-identical.
 

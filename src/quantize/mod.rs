@@ -6,8 +6,9 @@
 //! ([`Node::weight_scales`](crate::graph::Node::weight_scales)), and with the quantisation of each map
 //! ([`Node::quantisation`](crate::graph::Node::quantisation)). [`Quantized::encode`] encodes it as a file that
 //! [`Network::open`] reads like any other. [`Affine`] defines the arithmetic.
-//! 1. `equalise`: evens out channels of very different magnitude in front of depthwise layers. Outputs and feature
-//!    maps keep their values; taps of other layers are scaled by channel.
+//!
+//! 1. `equalise`: evens out channels of very different magnitude in front of depthwise layers. Outputs and
+//!    feature maps keep their values; taps of other layers are scaled by channel.
 //! 2. `ranges`: measures each map's values and chooses the quantisation with the least error.
 //! 3. `weights`: chooses the scale with the least error for each output's weights.
 //! 4. `draft`: subtracts the mean error of each channel from the biases.

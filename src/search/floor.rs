@@ -2,7 +2,8 @@
 
 use crate::{
     Result, Shape,
-    graph::{ConvKind, Cost, Graph, Node, NodeId, Op, passes},
+    cpu::Winograd,
+    graph::{Cost, Graph, Op, passes},
     measure::Peaks,
     quantize::{self, StoredType},
     session::{self, Device, Options},
@@ -56,45 +57,34 @@ impl Rate {
 impl Demand {
     /// Counts the work of a graph on a device. Launches are those of the device's plan.
     pub fn of(device: &Device, graph: &Graph, input: Shape, precision: StoredType) -> Result<Self> {
-        let counted = Self::count(graph, input, precision)?;
+        // In floating point the CPU engine uses F(2x2, 3x3) for some dense layers.
+        let winograd = matches!(device, Device::Cpu(_)) && precision == StoredType::F32;
+        let counted = Self::count(graph, input, precision, winograd)?;
         Ok(match device {
             Device::Gpu(gpu) => {
                 Self { steps: session::plan(gpu, graph, input, options(precision))?.steps.len(), ..counted }
-            }
-            // The CPU engine uses F(2x2, 3x3) for some dense layers, in floating point only.
-            Device::Cpu(_) if precision == StoredType::F32 => {
-                Self { least_macs: with_winograd(graph, input)?, ..counted }
             }
             Device::Cpu(_) => counted,
         })
     }
 
-    fn count(graph: &Graph, input: Shape, precision: StoredType) -> Result<Self> {
+    fn count(graph: &Graph, input: Shape, precision: StoredType, winograd: bool) -> Result<Self> {
         let graph = passes::prepared(graph, false);
-        let cost: Cost = graph.costs(&graph.shapes(input)?).into_iter().sum();
+        let costs = graph.costs(&graph.shapes(input)?);
+        let least_macs = graph.nodes().zip(&costs).map(|((_, node), cost)| match &node.op {
+            // 16 instead of 36 for four outputs.
+            Op::Conv(conv) if winograd && Winograd::applies(conv) => cost.macs * 16 / 36,
+            _ => cost.macs,
+        });
+        let least_macs = least_macs.sum();
+        let cost: Cost = costs.into_iter().sum();
         let size = match precision {
             StoredType::F32 => 4,
             StoredType::F16 => 2,
             StoredType::Int8 => 1,
         };
-        Ok(Self { macs: cost.macs, least_macs: cost.macs, steps: 0, weight_bytes: size * cost.parameters })
+        Ok(Self { macs: cost.macs, least_macs, steps: 0, weight_bytes: size * cost.parameters })
     }
-}
-
-/// The multiply-adds of a graph if all layers that can use F(2x2, 3x3) do: 16 instead of 36 for four outputs.
-fn with_winograd(graph: &Graph, input: Shape) -> Result<u64> {
-    let graph = passes::prepared(graph, false);
-    let costs = graph.costs(&graph.shapes(input)?);
-    let least = |((_, node), cost): ((NodeId, &Node), Cost)| match &node.op {
-        Op::Conv(conv)
-            if (conv.kernel(), conv.stride, conv.dilation) == (3, 1, 1)
-                && conv.kind() == Some(ConvKind::Dense) =>
-        {
-            cost.macs * 16 / 36
-        }
-        _ => cost.macs,
-    };
-    Ok(graph.nodes().zip(costs).map(least).sum())
 }
 
 /// Returns the graph with the network's default outputs (scores, labels or boxes), in a precision.

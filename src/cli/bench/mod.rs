@@ -229,7 +229,7 @@ impl Bench {
             backend = if on_cpu { Backend::Cpu } else { Backend::Gpu };
         }
         if !self.threads.is_empty() && backend == Backend::Gpu {
-            bail!("--threads applies to the CPU only, not to graphics adapters");
+            bail!(common::THREADS_ON_ADAPTER);
         }
         let mut devices = Vec::new();
         for wanted in &self.adapters {

@@ -18,7 +18,7 @@ use goldcrest::{
 };
 
 use super::{
-    common::{NOTE, progress},
+    common::{NOTE, name_of, progress},
     devices::{self, Devices},
     plot,
     target::Target,
@@ -155,7 +155,7 @@ impl Choose {
             names.add(Glob::new(name).with_context(|| format!("--only {name}"))?);
         }
         let names: GlobSet = names.build()?;
-        let task = self.task.to_possible_value().map(|task| task.get_name().to_owned()).unwrap_or_default();
+        let task = name_of(&self.task);
         let is_of_task = |network: &Published| network.metric.task() == task;
         // Names match with and without the library, and with and without the training.
         let matches_only = |name: &str| {

@@ -13,8 +13,7 @@ use clap::{
 };
 use goldcrest::{
     cpu::Cpu,
-    demo,
-    files::{self, FileSet},
+    demo, files,
     search::{self, Checked, Finalist, Found, Latency, Outcome, Settings, Trial},
     session::{Device, Precision},
     zoo::{Network, Supernet},
@@ -128,9 +127,9 @@ impl Search {
     pub fn run(&self) -> Result<String> {
         let within_ms = self.within.or(self.fps.map(|rate| 1e3 / rate)).unwrap_or(f64::INFINITY);
         let supernet = self.supernet()?;
-        let read: FileSet = [Some(supernet.path()), self.pictures.as_deref()].into_iter().flatten().collect();
+        let read = || [Some(supernet.path()), self.pictures.as_deref()].into_iter().flatten().collect();
         let target =
-            self.plot.as_deref().map(|path| Ok::<_, anyhow::Error>((path, Target::sparing(path, &read)?)));
+            self.plot.as_deref().map(|path| Ok::<_, anyhow::Error>((path, Target::sparing(path, &read())?)));
         let target = target.transpose().context("--plot")?;
         let devices = self.devices.open()?;
         let precision = self.precision.precision();

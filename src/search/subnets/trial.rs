@@ -151,18 +151,16 @@ impl<'a> Trial<'a> {
             return Ok(prepared.clone());
         }
         let network = &slice.network()?;
-        let batches = |pictures: Vec<&Picture>| -> Result<Vec<Tensor>> {
-            pictures.chunks(BATCH).map(|some| batch(network, some)).collect()
-        };
         // Pictures are often sorted by class, and statistics are averaged over batches: each batch is a
         // cross-section of the pictures, and all have about the same size.
         let calibration = &self.samples.calibration;
         let count = calibration.len().div_ceil(BATCH);
         let section =
             |at: usize| batch(network, &calibration.iter().skip(at).step_by(count).collect::<Vec<_>>());
+        let search: Vec<&Picture> = self.samples.search.iter().map(|(picture, _)| picture).collect();
         let prepared = Arc::new(Prepared {
             calibration: (0..count).map(section).collect::<Result<_>>()?,
-            search: batches(self.samples.search.iter().map(|(picture, _)| picture).collect())?,
+            search: search.chunks(BATCH).map(|some| batch(network, some)).collect::<Result<_>>()?,
         });
         self.prepared.insert(size, prepared.clone());
         Ok(prepared)

@@ -34,8 +34,8 @@ impl Session {
     /// Returns the `top` most likely classes, from outputs that were read back.
     ///
     /// # Errors
-    /// [`Error::Input`] unless the session was built for pictures and classifies, or if the outputs are those of several pictures; [`Error::Output`] if a
-    /// logit is not finite.
+    /// [`Error::Input`] unless the session was built for pictures and classifies, or if the outputs are those
+    /// of several pictures; [`Error::Output`] if a logit is not finite.
     pub fn classes_of(&self, outputs: &[Tensor], top: usize) -> Result<Vec<Class>> {
         let [scores] = of_one_picture(outputs)? else { return Err(foreign_outputs()) };
         let picture_setup = self.picture_setup_for(is_classify)?;
@@ -45,8 +45,8 @@ impl Session {
     /// Returns the picture's embedding vector, from outputs that were read back.
     ///
     /// # Errors
-    /// [`Error::Input`] unless the session was built for pictures and embeds, or if the outputs are those of several pictures; [`Error::Output`] if a value is not
-    /// finite.
+    /// [`Error::Input`] unless the session was built for pictures and embeds, or if the outputs are those of
+    /// several pictures; [`Error::Output`] if a value is not finite.
     pub fn embedding_of(&self, outputs: &[Tensor]) -> Result<Vec<f32>> {
         let [vector] = of_one_picture(outputs)? else { return Err(foreign_outputs()) };
         self.picture_setup_for(is_embed)?;
@@ -75,8 +75,8 @@ impl Session {
     /// picture's `[rows, columns]`: pass [`Readback::picture`](crate::gpu::Readback::picture).
     ///
     /// # Errors
-    /// [`Error::Input`] unless the session was built for pictures and detects, or if the outputs are those of several pictures; [`Error::Output`] if a box
-    /// is not finite.
+    /// [`Error::Input`] unless the session was built for pictures and detects, or if the outputs are those of
+    /// several pictures; [`Error::Output`] if a box is not finite.
     pub fn detections_of(&self, outputs: &[Tensor], picture: [usize; 2]) -> Result<Vec<Detection>> {
         let picture_setup = self.picture_setup()?;
         let ([candidates, boxes], Task::Detect(detector)) = (of_one_picture(outputs)?, picture_setup.task)

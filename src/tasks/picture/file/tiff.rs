@@ -156,27 +156,25 @@ impl Tiff<'_> {
         let associated = Some(ExtraSamples::AssociatedAlpha.to_u16());
         let multiplied = (colour, alpha) == (Colour::Rgb, true)
             && extra.unwrap_or_default().first().copied() == associated;
+        let to_rgb = |samples: &mut [u8]| {
+            if luma {
+                samples.as_chunks_mut::<3>().0.iter_mut().for_each(rgb_of);
+            }
+            if multiplied {
+                divide_by_alpha(samples, bits == 16);
+            }
+        };
         let mut pixels = Pixels::new(w, h, if palette.is_some() { Pixel::RGB } else { pixel });
         if separate == 0 {
             decoder.read_image_bytes(pixels.samples()).map_err(message)?;
-            if luma {
-                pixels.samples().as_chunks_mut::<3>().0.iter_mut().for_each(rgb_of);
-            }
-            if multiplied {
-                divide_by_alpha(pixels.samples(), bits == 16);
-            }
+            to_rgb(pixels.samples());
             return Ok(upright(pixels.into_picture(), orientation));
         }
         let mut read = vec![0; layout.complete_len];
         decoder.read_image_bytes(&mut read).map_err(message)?;
         if layout.planes > 1 {
             interleave(&read, layout.planes, pixel.bytes() / layout.planes, pixels.samples());
-            if luma {
-                pixels.samples().as_chunks_mut::<3>().0.iter_mut().for_each(rgb_of);
-            }
-            if multiplied {
-                divide_by_alpha(pixels.samples(), bits == 16);
-            }
+            to_rgb(pixels.samples());
         } else {
             let values = (0..h).flat_map(|y| {
                 let row = &read[y * read.len() / h..(y + 1) * read.len() / h];
